@@ -1,0 +1,63 @@
+"""What a model's name says: who made it, and what it is called behind the prefixes of gateways.
+
+Gateways, clouds and fine-tuning all write around a model's own name. Counting and pricing both need the bare one.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+Family: TypeAlias = Literal["openai", "anthropic", "gemini", "other"]
+"""Who made the model; decides the tokenizer and how attachments are billed."""
+
+_PROVIDERS: dict[str, Family] = {
+    "openai": "openai",
+    "openai_chat": "openai",
+    "openai_responses": "openai",
+    "azure": "openai",
+    "anthropic": "anthropic",
+    "claude": "anthropic",
+    "gemini": "gemini",
+    "google": "gemini",
+    "vertex_ai": "gemini",
+    "vertexai": "gemini",
+}
+
+_BEDROCK_VENDOR = re.compile(r"^(?:[a-z-]{2,6}\.|us-gov\.)?(?:anthropic|amazon|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.")
+_BEDROCK_VERSION = re.compile(r"-v\d+(?::\d+)?(?::\d+k)?$")
+_ROUTE = re.compile(r":(?:free|beta|nitro|floor|online|exacto|thinking)$")
+
+
+@lru_cache(maxsize=1024)
+def bare_name(model: str) -> str:
+    """Return the model's own name, lower case: no gateway prefix, region, Bedrock version or route.
+
+    `openrouter/anthropic/claude-3.5-sonnet:beta` gives `claude-3.5-sonnet`;
+    `us.anthropic.claude-3-5-sonnet-20241022-v2:0` gives `claude-3-5-sonnet-20241022`;
+    `claude-sonnet-4@20250514` (Vertex AI) gives `claude-sonnet-4-20250514`. A date stays: it names another model.
+    Fine-tuned models (`ft:gpt-4o:org::id`) keep their mark, since they have prices of their own.
+    """
+    name = model.strip().lower().rsplit("/", 1)[-1]
+    vendor = _BEDROCK_VENDOR.match(name)
+    if vendor:
+        name = _BEDROCK_VERSION.sub("", name[vendor.end() :])
+    return _ROUTE.sub("", name).replace("@", "-")
+
+
+def family_of(model: str | None, provider: str | None = None) -> Family:
+    """Return the model's family by its name, by the provider's where the name does not say.
+
+    The name comes first: Claude is served by Bedrock and Vertex AI, GPT by Azure, everything by gateways.
+    """
+    name = bare_name(model) if model else ""
+    if "claude" in name:
+        return "anthropic"
+    if "gemini" in name:
+        return "gemini"
+    if re.match(r"(?:ft:)?(?:chatgpt|gpt-|o[134](?:-|$)|codex|computer-use)", name):
+        return "openai"
+    if name and provider is None:
+        return "other"
+    return _PROVIDERS.get((provider or "").lower(), "other")
