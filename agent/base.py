@@ -1,0 +1,156 @@
+"""What every agent here has: a model, tools, a memory, and two moves, to think and to act."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from memory import LLMMessage, MemoryConfig, MemoryManager
+from memory.errors import ConfigError
+from memory.messages import ToolCall, ToolResult
+
+from .llm import LLM, LLMResponse
+from .tools import Tool, Toolbox, ToolFunction
+
+EndReason: TypeAlias = Literal["answered", "truncated", "refused", "max_iterations", "budget_exceeded"]
+"""How a run ended: with an answer, with one that the model could not finish, declined, or at one of two limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentResult:
+    """How a run ended. `print(result)` shows the answer."""
+
+    answer: str
+    """What the model said last; where a limit ended the run, a sentence that says which."""
+    end_reason: EndReason
+    iterations: int
+    """How often the model was asked in this run."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the model came to an answer by itself."""
+        return self.end_reason == "answered"
+
+    def __str__(self) -> str:
+        return self.answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One turn of the loop: what the model answered, and what its tools gave. Passed to `on_step`."""
+
+    iteration: int
+    response: LLMResponse
+    results: tuple[ToolResult, ...] = ()
+    """In the order of `response.tool_calls`."""
+
+
+class BaseAgent:
+    """A model with tools and a memory. Subclasses write `run`, the order in which it thinks and acts.
+
+    It keeps the conversation valid whatever happens: each call the model makes gets its result, also when the
+    run is interrupted, so that the next `run` can go on from there.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        max_iterations: int = 20,
+        tools: Toolbox | Iterable[Tool | ToolFunction] = (),
+        memory_config: MemoryConfig | None = None,
+        memory: MemoryManager | None = None,
+        system_prompt: str | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> None:
+        """Put an agent together.
+
+        Args:
+            llm: The model.
+            max_iterations: Ask the model at most so often in one run.
+            tools: Plain functions, `Tool`s, or a `Toolbox`.
+            memory_config: Settings of a new memory that uses `llm` for its summaries.
+            memory: A memory of your own instead, for example one with `llm=None`, which never calls a model.
+            system_prompt: First message of the conversation; None for none.
+            on_step: Called after each step, when the memory already holds it.
+
+        Raises:
+            ConfigError: A setting is out of range, or both `memory` and `memory_config` are given.
+        """
+        if max_iterations < 1:
+            raise ConfigError(f"max_iterations must be at least 1, got {max_iterations!r}")
+        if memory is not None and memory_config is not None:
+            raise ConfigError("give memory or memory_config, not both: a memory has its settings already")
+        self.llm = llm
+        self.max_iterations = max_iterations
+        self.toolbox = tools if isinstance(tools, Toolbox) else Toolbox(tools)
+        self.memory = memory or MemoryManager(memory_config, llm, model=llm.model, tools=self.toolbox.schemas)
+        self.system_prompt = system_prompt
+        self.on_step = on_step
+
+    async def run(self, task: str) -> AgentResult:
+        """Work on a task and return how it ended. A second call goes on in the same conversation."""
+        raise NotImplementedError
+
+    async def begin(self, task: str) -> None:
+        """Add the task to the conversation, and before the first one the system prompt."""
+        if self.system_prompt and not self.memory.get_context_for_llm():
+            await self.memory.add_message(LLMMessage("system", self.system_prompt))
+        await self.memory.add_message(LLMMessage("user", task))
+
+    async def think(self) -> LLMResponse:
+        """Ask the model once, and remember nothing yet: `act` or `conclude` does.
+
+        Raises:
+            BudgetExceededError: The call would pass `max_cost_dollars`; it was not made.
+            ContextOverflowError: What may never be taken out is larger than the model's window.
+        """
+        return await self.llm.call_async(self.memory.get_context_for_llm(), tools=self.toolbox.schemas or None)
+
+    async def conclude(self, response: LLMResponse) -> None:
+        """Remember a response that calls no tools."""
+        await self.memory.add_message(response.message, actual_tokens=response.usage)
+
+    async def act(self, response: LLMResponse) -> tuple[ToolResult, ...]:
+        """Remember a response, run its calls side by side, and remember their results in the order of the calls.
+
+        When this is interrupted, calls without a result get one that says so, and the interruption goes on.
+        """
+        calls = response.tool_calls
+        running: list[asyncio.Task[ToolResult]] = []
+        try:
+            await self.memory.add_message(response.message, actual_tokens=response.usage)
+            running += [asyncio.create_task(self.toolbox.call(call)) for call in calls]
+            await asyncio.gather(*running)
+        finally:
+            results = _settle(calls, running)
+            await self._remember(results)
+        return results
+
+    async def _remember(self, results: Sequence[ToolResult]) -> None:
+        """Add all results, even if adding one of them fails: an unanswered call would make the list invalid."""
+        failure: BaseException | None = None
+        for result in results:
+            try:
+                await self.memory.add_message(LLMMessage("tool", result.text, tool_call_id=result.call_id))
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+def _settle(calls: Sequence[ToolCall], running: Sequence[asyncio.Task[ToolResult]]) -> tuple[ToolResult, ...]:
+    """Return a result for every call: its own where it has one, else one that says it was interrupted."""
+    tasks = [*running, *[None] * (len(calls) - len(running))]
+    return tuple(_result_of(call, task) for call, task in zip(calls, tasks, strict=True))
+
+
+def _result_of(call: ToolCall, task: asyncio.Task[ToolResult] | None) -> ToolResult:
+    if task is not None and task.done() and not task.cancelled() and task.exception() is None:
+        return task.result()
+    if task is not None:
+        task.cancel()
+    text = "Interrupted before it had a result; what it had done until then is not known."
+    return ToolResult(call_id=call.id, name=call.name, text=text, is_error=True)
