@@ -138,8 +138,8 @@ class MemoryConfig:
         Raises:
             ConfigError: There is no preset of that name, or an override is wrong.
         """
-        if name not in PRESETS:
-            raise _refusal("preset", one_of(PRESETS), name, suggest=nearest(name, PRESETS))
+        if name not in tuple(PRESETS):
+            raise _refusal("preset", one_of(PRESETS), name, suggest=nearest(str(name), PRESETS))
         values = PRESETS[name] | overrides
         if unknown := sorted(values.keys() - FIELD_NAMES):
             raise unknown_field(unknown[0])
@@ -211,8 +211,12 @@ def allowed(name: str) -> str:
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:
-    """Return the name that was probably meant, None when none is close."""
-    return next(iter(difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)), None)
+    """Return the name that was probably meant, None when none is close.
+
+    A name also counts by its end: `treshold` means `compression_threshold`.
+    """
+    ends = {end: name for name in names for end in _ends(name)}
+    return next((ends[end] for end in difflib.get_close_matches(word, ends, n=1, cutoff=0.6)), None)
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -227,9 +231,14 @@ def unknown_field(name: str) -> ConfigError:
     return ConfigError(f"there is no setting {name!r}; {hint}", field=name)
 
 
+def _ends(name: str) -> list[str]:
+    words = name.split("_")
+    return ["_".join(words[start:]) for start in range(len(words))]
+
+
 def _refusal(name: str, allowed: str, value: object, *, suggest: str | None = None) -> ConfigError:
-    hint = f"; did you mean {suggest!r}?" if suggest else ""
-    return ConfigError(f"{name} must be {allowed}, got {_shortened(value)}{hint}", field=name)
+    hint = f"; did you mean {str(suggest)!r}?" if suggest else ""
+    return ConfigError(f"{name} must be {allowed}, got {_shortened(value)}{hint}", field=name.partition("[")[0])
 
 
 def _shortened(value: object) -> str:
