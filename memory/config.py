@@ -213,10 +213,12 @@ def allowed(name: str) -> str:
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """Return the name that was probably meant, None when none is close.
 
-    A name also counts by its end: `treshold` means `compression_threshold`.
+    When none is, a name also counts by its end: `treshold` means `compression_threshold`.
     """
-    ends = {end: name for name in names for end in _ends(name)}
-    return next((ends[end] for end in difflib.get_close_matches(word, ends, n=1, cutoff=0.6)), None)
+    known = list(names)
+    ends = {end: name for name in known for end in _ends(name)}
+    close = difflib.get_close_matches(word, known, n=1) or difflib.get_close_matches(word, ends, n=1)
+    return ends[close[0]] if close else None
 
 
 def one_of(names: Iterable[str]) -> str:

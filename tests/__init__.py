@@ -1,0 +1,1 @@
+"""The tests. Each states a claim in its name."""

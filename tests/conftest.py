@@ -1,0 +1,35 @@
+"""What all tests share: Hypothesis profiles and the corpus of recorded transcripts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from .corpus import find_corpus
+
+# The same examples in every run: a red build stays red until it is mended. `thorough` looks for new ones.
+settings.register_profile(
+    "default",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("thorough", settings.get_profile("default"), derandomize=False, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def corpus_dir() -> Path:
+    """The folder of recorded transcripts. Without it a test is skipped, on CI it fails."""
+    found = find_corpus()
+    if found is None:
+        missing = "the corpus of recorded transcripts is not beside the project (../shared/corpus)"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
