@@ -267,7 +267,7 @@ def _image_size(data: _Payload | bytes | None) -> _Size:
         size = _webp_size(head)
     elif head.startswith(b"\xff\xd8"):
         size = _jpeg_size(data)
-    return size if size and 0 < min(size) and max(size) <= 1 << 20 else None
+    return size if size and min(size) > 0 and max(size) <= 1 << 20 else None
 
 
 def _webp_size(head: bytes) -> _Size:

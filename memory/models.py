@@ -25,7 +25,7 @@ _PROVIDERS: dict[str, Family] = {
     "vertexai": "gemini",
 }
 
-_BEDROCK_VENDOR = re.compile(r"^(?:[a-z-]{2,6}\.|us-gov\.)?(?:anthropic|amazon|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.")
+_BEDROCK_VENDOR = re.compile(r"^(?:[a-z-]{2,6}\.)?(?:anthropic|amazon|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.")
 _BEDROCK_VERSION = re.compile(r"-v\d+(?::\d+)?(?::\d+k)?$")
 _ROUTE = re.compile(r":(?:free|beta|nitro|floor|online|exacto|thinking)$")
 

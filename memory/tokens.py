@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -245,4 +245,4 @@ def read_ranks(name: EncodingName) -> list[bytes]:
     packed = lzma.decompress((_RANKS / f"{name}.xz").read_bytes())
     size = _SIZES[name]
     ends = list(accumulate(packed[:size], initial=size))
-    return [packed[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [packed[start:end] for start, end in pairwise(ends)]

@@ -1,0 +1,244 @@
+"""The ledger of a run: every model call, what it used, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import ClassVar, Literal, TypeAlias
+
+from .messages import Dialect, DialectName, Fit, Reading, Wire
+from .models import Family, family_of
+from .native import to_wire, unwrap
+from .prices import PRICING, PriceBook, PriceTable, Rates
+from .tokens import TiktokenCounter
+from .usage import Usage, read_model, read_usage
+
+__all__ = ["Call", "Purpose", "TokenTracker", "Totals", "Usage", "read_model", "read_usage"]
+
+Purpose: TypeAlias = Literal["agent", "summary"]
+"""Who the call was for: the loop itself, or the memory's own summaries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One model call, priced at its own model, day and tier."""
+
+    model: str | None
+    usage: Usage
+    at: datetime
+    purpose: Purpose
+    cost_usd: float
+    is_estimate: bool
+    """The usage was counted by us, not reported by the provider."""
+    price_is_default: bool
+    """Nobody knows this model's price; the default stood in."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """Running sums over calls."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float = 0.0
+    estimated_calls: int = 0
+    """Calls whose usage was not reported."""
+    unpriced_tokens: int = 0
+    """Input and output of calls priced by the default."""
+
+    def add(self, call: Call) -> None:
+        """Add one call to the sums."""
+        usage = call.usage
+        self.calls += 1
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+        self.cache_read_tokens += usage.cache_read_tokens
+        self.cache_write_tokens += usage.cache_write_tokens + usage.cache_write_1h_tokens
+        self.cost_usd += call.cost_usd
+        self.estimated_calls += call.is_estimate
+        self.unpriced_tokens += usage.total_tokens if call.price_is_default else 0
+
+
+class TokenTracker:
+    """Counts tokens, prices requests, and sums up what a run used. Asks no network.
+
+    Args:
+        pricing: Prices of your own, USD per million tokens by model name
+            (`{"my-model": {"input": 1.0, "output": 4.0}}`); they win over everything else. A `default` in it prices unknown models; their cost stays marked.
+        default_model: What a call that names no model is priced as.
+
+    Raises:
+        ConfigError: `pricing` has an entry that cannot be a price.
+    """
+
+    PRICING: ClassVar[PriceTable] = PRICING
+    """What is asked after genai-prices; a subclass may replace it."""
+
+    def __init__(self, pricing: PriceTable | None = None, *, default_model: str | None = None) -> None:
+        self.default_model = default_model
+        self.prices = PriceBook(pricing, table=self.PRICING)
+        self.calls: list[Call] = []
+        """Every call, in the order they were recorded."""
+        self._all = Totals()
+        self._by_purpose: dict[Purpose, Totals] = {"agent": Totals(), "summary": Totals()}
+        self._by_model: dict[str, Totals] = {}
+        self._counters: dict[tuple[str | None, str | None], TiktokenCounter] = {}
+
+    def count_message_tokens(self, message: object, provider: str | None = None, model: str | None = None) -> int:
+        """Return the tokens of one message in any provider's format; of a response, those of its messages.
+
+        Args:
+            message: A dict, an `LLMMessage` or an SDK's object.
+            provider: For example `openai`, `anthropic`, `gemini`; decides the format where the message does not.
+            model: Decides tokenizer and image rules.
+
+        Raises:
+            MessageError: The message is in no shape that a dialect knows.
+        """
+        counter = self._counters.setdefault((model, provider), TiktokenCounter(model, provider))
+        return sum(counter.count_reading(_read(to_wire(part), provider, model)) for part in unwrap(message))
+
+    def calculate_cost(
+        self,
+        model: str | None,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
+        at: datetime | None = None,
+    ) -> float:
+        """Return what one request costs in USD; records nothing.
+
+        `input_tokens` include the cached ones. Never raises for an unknown model: `rates(model).is_default` says
+        that the default stood in.
+
+        Raises:
+            MessageError: A count is negative, or more is cached than sent.
+        """
+        usage = Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
+            cache_write_1h_tokens=cache_write_1h_tokens,
+        )
+        return self.cost_of(usage, model=model, at=at)
+
+    def cost_of(self, usage: Usage, *, model: str | None = None, at: datetime | None = None) -> float:
+        """Return what a usage costs in USD, or would have cost; records nothing."""
+        return _cost(usage, self.rates(model, input_tokens=usage.input_tokens, at=at))
+
+    def rates(self, model: str | None = None, *, input_tokens: int = 0, at: datetime | None = None) -> Rates:
+        """Return USD per million tokens for a request of that much input on that day, and where they come from."""
+        return self.prices.rates(model or self.default_model, input_tokens=input_tokens, at=at)
+
+    def record(
+        self,
+        usage: Usage,
+        *,
+        model: str | None = None,
+        at: datetime | None = None,
+        purpose: Purpose = "agent",
+        is_estimate: bool = False,
+    ) -> Call:
+        """Add one call to the ledger and return its entry. O(1).
+
+        Args:
+            usage: What it used; `read_usage(response)` gives it.
+            model: Which model answered.
+            at: When; now, if left out. Prices are those of that day.
+            purpose: `summary` for the memory's own calls, which also count as `compression_cost`.
+            is_estimate: The usage was counted, not reported.
+        """
+        at = at or datetime.now(UTC)
+        rates = self.rates(model, input_tokens=usage.input_tokens, at=at)
+        call = Call(
+            model=model or self.default_model,
+            usage=usage,
+            at=at,
+            purpose=purpose,
+            cost_usd=_cost(usage, rates),
+            is_estimate=is_estimate,
+            price_is_default=rates.is_default,
+        )
+        self.calls.append(call)
+        for totals in (self._all, self._by_purpose[purpose], self._by_model.setdefault(call.model or "", Totals())):
+            totals.add(call)
+        return call
+
+    @property
+    def total_input_tokens(self) -> int:
+        """Input of all calls, cached tokens and summary calls included."""
+        return self._all.input_tokens
+
+    @property
+    def total_output_tokens(self) -> int:
+        """Output of all calls, reasoning and summary calls included."""
+        return self._all.output_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        """Input that the provider read from its prompt cache."""
+        return self._all.cache_read_tokens
+
+    @property
+    def total_cost(self) -> float:
+        """USD of all calls, summaries included."""
+        return self._all.cost_usd
+
+    @property
+    def compression_cost(self) -> float:
+        """USD of the summary calls."""
+        return self._by_purpose["summary"].cost_usd
+
+    @property
+    def unpriced_tokens(self) -> int:
+        """Tokens of calls to models whose price nobody knows."""
+        return self._all.unpriced_tokens
+
+    @property
+    def cost_is_estimate(self) -> bool:
+        """Whether any call was priced by the default or had its usage counted rather than reported."""
+        return bool(self._all.unpriced_tokens or self._all.estimated_calls)
+
+    @property
+    def by_model(self) -> Mapping[str, Totals]:
+        """The sums of each model; `""` for calls that named none."""
+        return MappingProxyType(self._by_model)
+
+    @property
+    def by_purpose(self) -> Mapping[Purpose, Totals]:
+        """The sums of the loop's calls and of the summaries."""
+        return MappingProxyType(self._by_purpose)
+
+
+_DIALECT_OF_FAMILY: Mapping[Family, DialectName] = MappingProxyType(
+    {"anthropic": "anthropic", "gemini": "gemini", "openai": "openai_chat", "other": "openai_chat"}
+)
+
+
+def _read(wire: Wire, provider: str | None, model: str | None) -> Reading:
+    """Read a message by the provider's dialect, or by the one it is written in where that is plainly another."""
+    from .dialects import DIALECTS, detect
+
+    expected: Dialect = DIALECTS[_DIALECT_OF_FAMILY[family_of(None, provider) if provider else family_of(model)]]
+    if expected.recognise(wire) is Fit.NO:
+        return (detect([wire]) or expected).read(wire)
+    return expected.read(wire)
+
+
+def _cost(usage: Usage, rates: Rates) -> float:
+    return rates.cost_usd(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+    )
