@@ -19,10 +19,14 @@ FLAGS = ("enable_compression", "preserve_system_prompts", "preserve_tool_calls")
 COUNTS = ("max_context_tokens", "compression_threshold", "short_term_size", "summary_input_tokens")
 NUMBERS = ("compression_ratio", "max_cost_dollars", "summary_timeout_seconds")
 
+NO_COUNTS: tuple[Any, ...] = (0, -1, True, 1.5, math.nan, math.inf, "40000", None)
+NO_NUMBERS: tuple[Any, ...] = (0, -0.1, True, math.nan, math.inf, -math.inf, "0.3", [])
+NO_FLAGS: tuple[Any, ...] = (1, 0, "true", None)
+
 BAD_VALUES: list[tuple[str, Any]] = [
-    *((name, value) for name in FLAGS for value in (1, 0, "true", None)),
-    *((name, value) for name in COUNTS for value in (0, -1, True, 1.5, math.nan, math.inf, "40000", None)),
-    *((name, value) for name in NUMBERS for value in (0, -0.1, True, math.nan, math.inf, -math.inf, "0.3", [])),
+    *((name, value) for name in FLAGS for value in NO_FLAGS),
+    *((name, value) for name in COUNTS for value in NO_COUNTS),
+    *((name, value) for name in NUMBERS for value in NO_NUMBERS),
     ("compression_ratio", 1),
     ("compression_ratio", 1.0),
     ("compression_ratio", None),
