@@ -1,0 +1,476 @@
+"""WorkingMemoryCompressor: runs a plan. Archive, summarise, check, and only then hand back a new window.
+
+The manager owns the window and splices the result in; until then nothing has changed, so whatever fails here,
+fails without harm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from .archive import Archive, InMemoryArchive, Record
+from .config import CompressionStrategy, MemoryConfig, ToolPolicy
+from .dialects import DIALECTS, detect
+from .errors import SummaryError
+from .events import Degraded
+from .extract import Source
+from .llm import Llm, Steps, adrive, drive
+from .messages import Dialect, Reading, ToolCall
+from .native import like, to_wire, unwrap
+from .strategies import (
+    CHARACTERS_PER_TOKEN,
+    Action,
+    Decision,
+    Deletion,
+    Masking,
+    Plan,
+    Selective,
+    Situation,
+    SlidingWindow,
+    Strategy,
+    maskable_results,
+    original_tokens,
+    placeholder,
+    result_share,
+)
+from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading
+from .tokens import TiktokenCounter, TokenCounter
+from .window import Coverage, Entry, Kind, Unit, units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressedMemory:
+    """What a compression made of the messages it was given or, inside the manager, of those it changed."""
+
+    summary: str
+    """The text that stands for the summarised messages; empty if nothing was summarised."""
+    messages: tuple[object, ...] = field(repr=False)
+    """What stands in their place, in order: kept originals, masked copies, the summary message."""
+    original_message_count: int
+    original_tokens: int
+    """What they measured when they were added; for those in an older summary, then too."""
+    compressed_tokens: int
+    strategy: str
+    method: str
+    """Who wrote the summary: `model`, `extractive`, the name of a summariser of your own, or `none`."""
+    degraded: tuple[str, ...] = ()
+    """Each step of the ladder that failed before, in one sentence."""
+
+    @property
+    def compression_ratio(self) -> float:
+        """Compressed size as a share of the original (0-1); 1.0 if nothing could be won."""
+        return self.compressed_tokens / self.original_tokens if self.original_tokens else 1.0
+
+    @property
+    def token_savings(self) -> int:
+        return self.original_tokens - self.compressed_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compaction:
+    """A checked replacement for a window that has not been put in place yet."""
+
+    plan: Plan
+    entries: tuple[Entry, ...]
+    """The new window."""
+    replaced_count: int
+    """How many entries of the old window it replaces, from the front."""
+    first_edit: int
+    """Index of the first entry that differs; everything before it is the same object."""
+    memory: CompressedMemory
+    degradations: tuple[Degraded, ...]
+    summary: Summary | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The window that a compression works on, and what it must respect."""
+
+    entries: Sequence[Entry]
+    dialect: Dialect
+    protected: Mapping[int, str]
+    """Sequence number -> why its unit is never taken out."""
+    summaries: Mapping[int, Summary]
+    """Sequence number of a summary entry -> what was behind it."""
+    threshold_tokens: int
+    limit_tokens: int
+    task: str = ""
+    is_forced: bool = False
+
+
+class WorkingMemoryCompressor:
+    """Makes old messages smaller, by the strategy that the configuration names.
+
+    Use it alone, `await compressor.compress(old_messages)`, or pass it to `MemoryManager`. Override
+    `_should_preserve` to say what `selective` must keep verbatim.
+    """
+
+    def __init__(
+        self,
+        llm: object | None = None,
+        config: MemoryConfig | None = None,
+        *,
+        strategy: Strategy | None = None,
+        summarizer: Summarizer | None = None,
+        counter: TokenCounter | None = None,
+        archive: Archive | None = None,
+    ) -> None:
+        """Take what is given; build the rest from the configuration.
+
+        Args:
+            llm: The model that writes summaries; None: the extractive summariser does, and no model is ever called.
+            config: Settings; None for the defaults.
+            strategy: A strategy of your own instead of the one that `config` names.
+            summarizer: A summariser of your own, tried first. The extractive one stays behind it.
+            counter: How tokens are counted; None: tiktoken for the model of `llm`.
+            archive: Where messages go before they are taken out; None: in memory.
+        """
+        self.config = config if config is not None else MemoryConfig()
+        self.llm = None if llm is None else Llm(llm, model=self.config.compression_model)
+        self.counter: TokenCounter = counter or TiktokenCounter(self.llm.model if self.llm else None)
+        self.archive: Archive = archive if archive is not None else InMemoryArchive()
+        self.strategy = strategy or self._configured_strategy()
+        self._summarizers = self._ladder(summarizer)
+
+    def plan(self, view: View) -> Plan:
+        """Return what a compression would do. No I/O, nothing changes."""
+        return self.strategy.plan(self._situation(view))
+
+    def run(self, plan: Plan, view: View) -> Steps[Compaction]:
+        """Carry out a plan: archive, summarise, check. One model call for each 100,000 tokens, none without a model.
+
+        Raises:
+            SummaryError: No step of the ladder gave a valid and smaller window. Nothing has changed.
+        """
+        self._archive_all(plan)
+        degradations: list[Degraded] = []
+        summary: Summary | None = None
+        if plan.with_action(Action.SUMMARISE):
+            for summarizer, following in zip(self._summarizers, [*self._rest(), "masking"], strict=True):
+                try:
+                    summary = yield from summarizer.summarize(self._request(plan, view))
+                    return self._checked(plan, view, summary, degradations)
+                except SummaryError as error:
+                    degradations.append(Degraded(failed=summarizer.method, next=following, reason=str(error)))
+            plan = Masking().plan(replace(self._situation(view), is_forced=False))
+            self._archive_all(plan)
+        return self._checked(plan, view, None, degradations)
+
+    async def compress(self, messages: Sequence[object]) -> CompressedMemory:
+        """Compress a list of old messages in any of the providers' formats; the list itself is not changed.
+
+        All of it counts as old: only system messages, open calls and what the strategy preserves stay.
+
+        Raises:
+            SummaryError: No step of the ladder made it smaller.
+            MessageError: A message is in no known shape.
+        """
+        return await adrive(self._compress(messages), self.llm)
+
+    def compress_sync(self, messages: Sequence[object]) -> CompressedMemory:
+        """Compress like `compress`, without an event loop."""
+        return drive(self._compress(messages), self.llm)
+
+    def _should_preserve(self, message: object) -> bool:
+        """Say whether `selective` must keep this message verbatim; override it to add reasons of your own.
+
+        The built-in reasons: it is an error, or user or agent call it important, critical, a must or a never.
+        """
+        dialect = detect([message]) or DIALECTS["openai_chat"]
+        return matters(dialect.read(to_wire(message)))
+
+    def _compress(self, messages: Sequence[object]) -> Steps[CompressedMemory]:
+        natives = [native for message in messages for native in unwrap(message)]
+        dialect = detect(natives) or DIALECTS["openai_chat"]
+        entries = [entry_of(m, seq, dialect, self.counter) for seq, m in enumerate(natives, start=1)]
+        total = sum(entry.tokens for entry in entries)
+        protected = {e.seq: "system prompt" for e in entries if e.reading.role == "system"}
+        view = View(
+            entries=entries,
+            dialect=dialect,
+            protected=protected if self.config.preserve_system_prompts else {},
+            summaries={},
+            threshold_tokens=total,
+            limit_tokens=total,
+        )
+        plan = self.strategy.plan(replace(self._situation(view), all_is_old=True))
+        if not plan.changes:
+            return _unchanged(entries, plan)
+        compaction = yield from self.run(plan, view)
+        return replace(
+            compaction.memory,
+            messages=tuple(entry.message for entry in compaction.entries),
+            original_message_count=len(entries),
+            original_tokens=total,
+            compressed_tokens=sum(entry.tokens for entry in compaction.entries),
+        )
+
+    def _situation(self, view: View) -> Situation:
+        found = units(view.entries, splits_responses=view.dialect.splits_responses)
+        return Situation(
+            units=tuple(found),
+            protected=self._protected(found, view.protected),
+            threshold_tokens=view.threshold_tokens,
+            limit_tokens=view.limit_tokens,
+            compression_ratio=self.config.compression_ratio,
+            short_term_size=self.config.short_term_size,
+            is_forced=view.is_forced,
+            tool_policies=self.config.tool_policies,
+        )
+
+    def _protected(self, found: Sequence[Unit], by_seq: Mapping[int, str]) -> dict[int, str]:
+        protected: dict[int, str] = {}
+        for index, unit in enumerate(found):
+            reasons = [by_seq[e.seq] for e in unit.entries if e.seq in by_seq and e.kind is not Kind.SUMMARY]
+            if unit.is_open:
+                protected[index] = "open tool call"
+            elif any(self.config.policy_for(call.name) is ToolPolicy.KEEP for call in unit.calls()):
+                protected[index] = "protected tool"
+            elif reasons:
+                protected[index] = reasons[0]
+        return protected
+
+    def _configured_strategy(self) -> Strategy:
+        match self.config.compression_strategy:
+            case CompressionStrategy.SLIDING_WINDOW:
+                return SlidingWindow()
+            case CompressionStrategy.DELETION:
+                return Deletion()
+            case CompressionStrategy.MASKING:
+                return Masking()
+            case CompressionStrategy.SELECTIVE:
+                return Selective(
+                    should_preserve=lambda entry: self._should_preserve(entry.message),
+                    preserve_tool_calls=self.config.preserve_tool_calls,
+                )
+
+    def _ladder(self, first: Summarizer | None) -> tuple[Summarizer, ...]:
+        """The summarisers to try, in order; masking and then an error come behind them."""
+        ladder: list[Summarizer] = [] if first is None else [first]
+        if first is None and self.llm is not None:
+            ladder.append(
+                ModelSummarizer(
+                    input_tokens=self.config.summary_input_tokens,
+                    timeout_seconds=self.config.summary_timeout_seconds,
+                )
+            )
+        return (*ladder, ExtractiveSummarizer())
+
+    def _rest(self) -> list[str]:
+        return [summarizer.method for summarizer in self._summarizers[1:]]
+
+    def _archive_all(self, plan: Plan) -> None:
+        # Archive first: if the splice never happens, a message exists twice; the other order could lose it.
+        for decision in plan.changes:
+            for entry in decision.unit.entries:
+                if entry.kind is Kind.ORIGINAL:
+                    self.archive.put(
+                        Record(seq=entry.seq, message=entry.message, reading=entry.reading, tokens=entry.tokens)
+                    )
+
+    def _request(self, plan: Plan, view: View) -> SummaryRequest:
+        gone = [entry for decision in plan.with_action(Action.SUMMARISE) for entry in decision.unit.entries]
+        head = heading(*_span(_covered(gone)))
+        return SummaryRequest(
+            sources=[self._source(entry) for entry in gone if entry.kind is not Kind.SUMMARY],
+            previous=[view.summaries[entry.seq] for entry in gone if entry.kind is Kind.SUMMARY],
+            target_tokens=max(1, plan.summary_target_tokens - self.counter.count_text(head) - _MESSAGE_OVERHEAD),
+            count=self.counter.count_text,
+            task=view.task,
+        )
+
+    def _source(self, entry: Entry) -> Source:
+        """Return what the summariser reads: the original, also where a masked copy stood in for it."""
+        if entry.kind is Kind.ORIGINAL:
+            return Source(ref=entry.ref, reading=entry.reading, tokens=entry.tokens)
+        record = self.archive.get(entry.ref)
+        return Source(ref=entry.ref, reading=record.reading, tokens=record.tokens)
+
+    def _checked(
+        self, plan: Plan, view: View, summary: Summary | None, degradations: Sequence[Degraded]
+    ) -> Compaction:
+        """Build the new window; refuse it unless it is smaller and as valid as the old one.
+
+        Raises:
+            SummaryError: It is not.
+        """
+        entries = list(self._rebuilt(plan, view, summary))
+        before = sum(decision.tokens_before for decision in plan.decisions)
+        after = sum(entry.tokens for entry in entries)
+        if after >= before:
+            raise SummaryError(f"the result would have {after:,} tokens in place of {before:,}")
+        _check_validity(view.dialect, view.entries, entries)
+        first_edit = plan.changes[0].unit.start
+        return Compaction(
+            plan=plan,
+            entries=tuple(entries),
+            replaced_count=len(view.entries),
+            first_edit=first_edit,
+            memory=self._memory(plan, view, entries, summary, degradations),
+            degradations=tuple(degradations),
+            summary=summary,
+        )
+
+    def _rebuilt(self, plan: Plan, view: View, summary: Summary | None) -> Iterator[Entry]:
+        """Yield the new window: the summary stands where the first summarised unit stood."""
+        pending = self._summary_entry(plan, view, summary) if summary is not None else None
+        for decision in plan.decisions:
+            match decision.action:
+                case Action.KEEP:
+                    yield from decision.unit.entries
+                case Action.MASK | Action.CLAMP:
+                    yield from self._shortened(decision, view.dialect)
+                case Action.SUMMARISE if pending is not None:
+                    yield pending
+                    pending = None
+                case Action.SUMMARISE | Action.DROP:
+                    pass
+
+    def _summary_entry(self, plan: Plan, view: View, summary: Summary) -> Entry:
+        gone = [entry for decision in plan.with_action(Action.SUMMARISE) for entry in decision.unit.entries]
+        seqs = _covered(gone)
+        wire = view.dialect.write_summary(f"{heading(*_span(seqs))}\n{summary.text}")
+        message = like(next((e.message for e in gone if e.kind is not Kind.SUMMARY), gone[0].message), wire)
+        entry = entry_of(message, seqs[0], view.dialect, self.counter)
+        covers = Coverage(seqs=seqs, tokens=sum(original_tokens(e) for e in gone))
+        return replace(entry, kind=Kind.SUMMARY, covers=covers)
+
+    def _shortened(self, decision: Decision, dialect: Dialect) -> Iterator[Entry]:
+        """Yield the unit with its results masked, or cut to the size that the decision allows."""
+        unit = decision.unit
+        calls = {call.id: call for call in unit.calls()}
+        keep = _clamp_shares(decision) if decision.action is Action.CLAMP else None
+        for entry in unit.entries:
+            texts = _replacements(entry, calls, keep)
+            if not texts:
+                yield entry
+                continue
+            wire = dialect.replace_results(to_wire(entry.message), texts)
+            shorter = entry_of(like(entry.message, wire), entry.seq, dialect, self.counter)
+            # A placeholder can be longer than it was estimated: then the original is the shorter one.
+            yield replace(shorter, kind=Kind.MASKED) if shorter.tokens < entry.tokens else entry
+
+    def _memory(
+        self, plan: Plan, view: View, entries: Sequence[Entry], summary: Summary | None, failed: Sequence[Degraded]
+    ) -> CompressedMemory:
+        changed = [entry for decision in plan.changes for entry in decision.unit.entries]
+        kept = {id(e) for d in plan.decisions if d.action is Action.KEEP for e in d.unit.entries}
+        standing = [entry for entry in entries if id(entry) not in kept]
+        return CompressedMemory(
+            summary=summary.text if summary is not None else "",
+            messages=tuple(entry.message for entry in standing),
+            original_message_count=len(_covered(changed)),
+            original_tokens=sum(original_tokens(entry) for entry in changed),
+            compressed_tokens=sum(entry.tokens for entry in standing),
+            strategy=plan.strategy,
+            method=summary.method if summary is not None else "none",
+            degraded=tuple(f"{step.failed}: {step.reason}" for step in failed),
+        )
+
+
+def entry_of(message: object, seq: int, dialect: Dialect, counter: TokenCounter) -> Entry:
+    """Read and count a message, once.
+
+    Raises:
+        MessageError: It is in no shape that the dialect knows.
+    """
+    reading = dialect.read(to_wire(message))
+    return Entry(seq=seq, message=message, reading=reading, tokens=counter.count_reading(reading))
+
+
+def matters(reading: Reading) -> bool:
+    """Return whether a message is an error, or says of itself that it must not be forgotten."""
+    if any(result.is_error for result in reading.results):
+        return True
+    return reading.role in ("user", "assistant") and _IMPORTANT.search(reading.text) is not None
+
+
+_IMPORTANT = re.compile(
+    r"\b(?:important|critical|crucial|essential|remember|must(?: not)?|never|always|do not forget|don't forget"
+    r"|note that|warning|required|wichtig|niemals|importante|nunca|critique|jamais)\b",
+    re.IGNORECASE,
+)
+
+_MESSAGE_OVERHEAD = 8
+"""What a message costs beside its text; a little more than the providers' formats need."""
+
+
+def _unchanged(entries: Sequence[Entry], plan: Plan) -> CompressedMemory:
+    total = sum(entry.tokens for entry in entries)
+    return CompressedMemory(
+        summary="",
+        messages=tuple(entry.message for entry in entries),
+        original_message_count=len(entries),
+        original_tokens=total,
+        compressed_tokens=total,
+        strategy=plan.strategy,
+        method="none",
+    )
+
+
+def _covered(entries: Sequence[Entry]) -> tuple[int, ...]:
+    """Return the numbers of all messages that these entries stand for, ascending."""
+    return tuple(sorted(seq for e in entries for seq in ((e.seq,) if e.covers is None else e.covers.seqs)))
+
+
+def _span(seqs: Sequence[int]) -> tuple[list[str], int]:
+    return [f"r{seqs[0]}"] if len(seqs) == 1 else [f"r{seqs[0]}", f"r{seqs[-1]}"], len(seqs)
+
+
+def _check_validity(dialect: Dialect, before: Sequence[Entry], after: Sequence[Entry]) -> None:
+    """Refuse a list with errors that the old one had not.
+
+    A history that arrived broken stays as broken as it was; it must not get worse.
+    """
+    found = [issue for issue in dialect.validate([to_wire(e.message) for e in after]) if issue.severity == "error"]
+    if not found:
+        return
+    known = [issue for issue in dialect.validate([to_wire(e.message) for e in before]) if issue.severity == "error"]
+    if len(found) > len(known) or {i.code for i in found} - {i.code for i in known}:
+        raise SummaryError(f"the result would break {found[0].code} at {found[0].path}: {found[0].message}")
+
+
+def _replacements(
+    entry: Entry, calls: Mapping[str | None, ToolCall], keep: Mapping[tuple[int, int], int] | None
+) -> dict[int, str]:
+    """Return the new texts of an entry's results: placeholders, or head and tail where `keep` gives the tokens."""
+    results = entry.reading.results
+    if keep is None:
+        return {i: placeholder(calls.get(results[i].call_id), entry, i) for i in maskable_results(entry)}
+    wanted = {i: keep[entry.seq, i] for i in range(len(results)) if (entry.seq, i) in keep}
+    return {i: clamped(results[i].text, tokens, entry.ref) for i, tokens in wanted.items()}
+
+
+def _clamp_shares(decision: Decision) -> dict[tuple[int, int], int]:
+    """Say how many tokens each result of a clamped unit may keep: the largest are cut to one common size."""
+    sizes = {
+        (entry.seq, index): result_share(entry.reading, index, entry.tokens)
+        for entry in decision.unit.entries
+        for index in range(len(entry.reading.results))
+    }
+    excess = decision.unit.tokens - decision.tokens_after
+    level = _water_level(sorted(sizes.values(), reverse=True), excess)
+    return {place: level for place, size in sizes.items() if size > level}
+
+
+def _water_level(sizes: Sequence[int], excess: int) -> int:
+    """Return the size to which the largest must be cut so that `excess` is won; `sizes` descend."""
+    taken = 0
+    for index, size in enumerate(sizes):
+        following = sizes[index + 1] if index + 1 < len(sizes) else 0
+        if taken + (size - following) * (index + 1) >= excess:
+            return max(0, size - -(-(excess - taken) // (index + 1)))
+        taken += (size - following) * (index + 1)
+    return 0
+
+
+def clamped(text: str, keep_tokens: int, ref: str) -> str:
+    """Return head and tail of a text with a line between them that says what was cut and where it is."""
+    room = max(0, int(keep_tokens * CHARACTERS_PER_TOKEN) - 80)
+    if room >= len(text):
+        return text
+    head, tail = room * 2 // 3, room // 3
+    cut = len(text) - head - tail
+    return f"{text[:head]}\n[… {cut:,} of {len(text):,} characters cut, ref {ref} has all …]\n{text[len(text) - tail :]}"

@@ -1,0 +1,108 @@
+"""Every error this library raises on purpose, in one tree.
+
+    AgentMemoryError
+    ├── ConfigError (ValueError)            a setting is out of range, unknown or cannot work
+    ├── MessageError (ValueError)           a message is in no shape that the dialect knows
+    ├── InvalidMessagesError (ValueError)   a list breaks its provider's rules; carries the issues
+    ├── TranscriptError (ValueError)        a transcript file cannot be read as a conversation
+    ├── ContextOverflowError                what may never be taken out exceeds the model's window
+    ├── BudgetExceededError                 the next call would pass `max_cost_dollars`
+    ├── StalePlanError                      the window changed after the plan was made
+    ├── SummaryError                        a summariser failed, or its answer was not usable
+    ├── UnknownReferenceError (KeyError)    the archive holds nothing under that reference
+    └── MissingDependencyError (ImportError) an optional package is needed; gives the pip command
+
+Catch `AgentMemoryError` to catch them all. Each message says what happened, with which value, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .messages import Issue
+
+
+class AgentMemoryError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class ConfigError(AgentMemoryError, ValueError):
+    """A setting is out of range, unknown, or can never work.
+
+    `field` names the setting, where the error is about one.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        self.field = field
+        super().__init__(message)
+
+
+class MessageError(AgentMemoryError, ValueError):
+    """A message is in no shape that the dialect knows."""
+
+
+class TranscriptError(AgentMemoryError, ValueError):
+    """A transcript file cannot be read as a conversation."""
+
+
+class InvalidMessagesError(AgentMemoryError, ValueError):
+    """A message list breaks rules of its provider.
+
+    `issues` holds what `validate` found.
+    """
+
+    def __init__(self, issues: Sequence[Issue]) -> None:
+        self.issues = tuple(issues)
+        super().__init__("; ".join(f"{issue.code} at {issue.path}: {issue.message}" for issue in self.issues))
+
+
+class ContextOverflowError(AgentMemoryError):
+    """What must never be taken out is larger than `max_context_tokens`.
+
+    `contributors` are `(reference, role, tokens)`, largest first.
+    """
+
+    def __init__(self, *, tokens: int, limit_tokens: int, contributors: Sequence[tuple[str, str, int]]) -> None:
+        self.tokens = tokens
+        self.limit_tokens = limit_tokens
+        self.contributors = tuple(contributors)
+        largest = ", ".join(f"{ref} ({role}) {size:,}" for ref, role, size in self.contributors)
+        super().__init__(
+            f"the context needs {tokens:,} tokens and max_context_tokens is {limit_tokens:,}: what is left are "
+            f"messages that are never taken out; the largest: {largest}. "
+            "Nothing was lost. Raise max_context_tokens, shorten these messages, or unpin some."
+        )
+
+
+class BudgetExceededError(AgentMemoryError):
+    """The next model call would pass `max_cost_dollars`; it was not made."""
+
+    def __init__(self, *, spent_usd: float, next_call_usd: float, limit_usd: float) -> None:
+        self.spent_usd = spent_usd
+        self.next_call_usd = next_call_usd
+        self.limit_usd = limit_usd
+        super().__init__(
+            f"the next call would cost about ${next_call_usd:.4f}; ${spent_usd:.4f} of max_cost_dollars="
+            f"{limit_usd!r} are spent. Raise max_cost_dollars or stop here; the conversation is intact."
+        )
+
+
+class StalePlanError(AgentMemoryError):
+    """The window changed after the plan was made; ask for a new preview."""
+
+
+class SummaryError(AgentMemoryError):
+    """A summariser failed, or its answer was empty or no smaller than what it replaces."""
+
+
+class UnknownReferenceError(AgentMemoryError, KeyError):
+    """The archive holds nothing under that reference."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class MissingDependencyError(AgentMemoryError, ImportError):
+    """An optional package is needed for this; the message gives the pip command."""

@@ -1,0 +1,66 @@
+"""What the memory tells whoever asked to hear it: decisions with their reasons, sizes and dollars.
+
+Events carry no message text and no keys, so they can be logged, charted and shipped. Pass `on_event` to
+`MemoryManager`; it is called in the turn in which the event happens, after the new state is in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Trigger: TypeAlias = Literal["threshold", "limit", "manual"]
+"""Why a compression began: past `compression_threshold`, past `max_context_tokens`, or asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """A compression took place. Token figures are the whole context's, by the manager's calibrated count."""
+
+    trigger: Trigger
+    strategy: str
+    method: str
+    """Who wrote the summary: `model`, `extractive`, or `none` when no summary was needed."""
+    tokens_before: int
+    tokens_after: int
+    summarised_count: int
+    masked_count: int
+    dropped_count: int
+    first_ref: str
+    """First message of the window that was edited; everything before it is byte-identical."""
+    last_ref: str
+    summary_tokens: int
+    cost_usd: float
+    """What the summary calls of this compression cost; 0 without a model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degraded:
+    """A step of the ladder failed and the next one was taken."""
+
+    failed: str
+    next: str
+    reason: str
+    """The kind of failure in one sentence; no message text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloorReached:
+    """The context is above the threshold and nothing more can be taken out. Told once, not fought."""
+
+    tokens: int
+    threshold_tokens: int
+    irreducible_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverBudget:
+    """A model call was not made because it would pass `max_cost_dollars`."""
+
+    purpose: Literal["agent", "summary"]
+    spent_usd: float
+    next_call_usd: float
+    limit_usd: float
+
+
+Event: TypeAlias = Compressed | Degraded | FloorReached | OverBudget

@@ -1,0 +1,194 @@
+"""The ledger: what each request cost, and what the same request would have cost without the memory.
+
+The second figure is a comparison with a caller who sends every message every time, with the provider's prompt
+cache working for them too: savings that a warm cache would have given anyway are not ours to claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import SummaryError
+from .llm import ModelCall, ModelReply
+from .tokens import TokenCounter
+from .tracker import Call, TokenTracker
+from .usage import Usage, read_model, read_usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The sizes of one request to the model, estimated, in tokens."""
+
+    sent_tokens: int
+    repeated_tokens: int
+    """The leading part of it that the request before had sent too, byte for byte."""
+    full_tokens: int
+    """The same request with nothing ever compressed."""
+    full_repeated_tokens: int
+    """The leading part of that which the request before would have sent too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Booked:
+    """A call in the books, and what it would have cost without the memory."""
+
+    call: Call
+    without_memory_usd: float
+
+
+class Ledger:
+    """Books requests with the provider's figures where there are any, and with estimates, marked, where not.
+
+    A request is booked by its estimate when the model's answer is added; the report, when it comes, takes the
+    estimate's place. A report may also come first.
+    """
+
+    def __init__(self, tracker: TokenTracker, *, model: str | None) -> None:
+        self.model = model
+        self.saved_tokens = 0
+        """Input tokens that were not sent thanks to compression, over all requests; estimated."""
+        self.cost_without_memory_usd = 0.0
+        self._tracker = tracker
+        self._caches = False
+        self._open: tuple[Request, _Booked] | None = None
+        self._early: tuple[Usage, _Booked] | None = None
+        self._cacheable_tokens = 0
+        self._read_tokens = 0
+        self._fresh_tokens = 0
+        self._written_tokens = 0
+
+    def open(self, request: Request, *, output_tokens: int, caches: bool) -> int | None:
+        """Book a request whose answer was just added. Return the input tokens that were reported before, if any.
+
+        Args:
+            request: Its sizes.
+            output_tokens: The answer's estimated size, for the case that no usage is ever reported.
+            caches: Whether this provider caches prefixes without being asked, or was asked to.
+        """
+        self._caches = caches
+        self.saved_tokens += request.full_tokens - request.sent_tokens
+        if self._early is not None:
+            usage, booked = self._early
+            self._early, self._open = None, None
+            self._learn(request, usage)
+            self.cost_without_memory_usd += self._cost_without(request, usage, booked.call) - booked.without_memory_usd
+            return usage.input_tokens
+        read = self._read(request.repeated_tokens, request.sent_tokens)
+        usage = Usage(input_tokens=request.sent_tokens, output_tokens=output_tokens, cache_read_tokens=read)
+        call = self._tracker.record(usage, model=self.model, purpose="agent", is_estimate=True)
+        self._open = (request, self._booked(call, self._cost_without(request, usage, call)))
+        return None
+
+    def report(self, usage: Usage, *, model: str | None = None) -> bool:
+        """Book what the provider reported: in place of the newest answer's estimate, else for the next answer.
+
+        Return whether it was the newest answer's.
+        """
+        self.model = model or self.model
+        if self._open is None:
+            # Also a call whose answer never came: it was billed all the same, with or without the memory.
+            call = self._tracker.record(usage, model=self.model, purpose="agent")
+            self._early = (usage, self._booked(call, call.cost_usd))
+            return False
+        request, estimate = self._open
+        self._open = None
+        self._learn(request, usage)
+        call = self._tracker.amend(estimate.call, usage, model=self.model)
+        self.cost_without_memory_usd += self._cost_without(request, usage, call) - estimate.without_memory_usd
+        return True
+
+    def _booked(self, call: Call, without_memory_usd: float) -> _Booked:
+        self.cost_without_memory_usd += without_memory_usd
+        return _Booked(call=call, without_memory_usd=without_memory_usd)
+
+    def _cost_without(self, request: Request, usage: Usage, call: Call) -> float:
+        avoided = request.full_tokens - request.sent_tokens
+        if not avoided and request.full_repeated_tokens == request.repeated_tokens:
+            return call.cost_usd
+        return self._tracker.cost_of(self._without(request, usage, avoided), model=self.model)
+
+    def _without(self, request: Request, usage: Usage, avoided: int) -> Usage:
+        """Return the usage of the same request with nothing compressed, under the cache hits seen so far."""
+        whole = max(0, usage.input_tokens + avoided)
+        read = self._read(request.full_repeated_tokens, whole)
+        written = int((whole - read) * self._written_share())
+        return Usage(
+            input_tokens=whole,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=read,
+            cache_write_tokens=written,
+            reasoning_tokens=usage.reasoning_tokens,
+        )
+
+    def _learn(self, request: Request, usage: Usage) -> None:
+        self._cacheable_tokens += _cacheable(request.repeated_tokens)
+        self._read_tokens += usage.cache_read_tokens
+        written = usage.cache_write_tokens + usage.cache_write_1h_tokens
+        self._fresh_tokens += usage.input_tokens - usage.cache_read_tokens
+        self._written_tokens += written
+
+    def _read(self, repeated_tokens: int, whole: int) -> int:
+        if self._cacheable_tokens:
+            share = min(1.0, self._read_tokens / self._cacheable_tokens)
+        else:
+            share = 1.0 if self._caches else 0.0
+        return min(whole, int(_cacheable(repeated_tokens) * share))
+
+    def _written_share(self) -> float:
+        return self._written_tokens / self._fresh_tokens if self._fresh_tokens else 0.0
+
+
+_MIN_CACHED_TOKENS = 1024
+"""Shorter prefixes are not cached. OpenAI: https://platform.openai.com/docs/guides/prompt-caching (2026-11);
+Anthropic's and Gemini's minimum is 1,024 for most models and more for some."""
+
+
+def _cacheable(repeated_tokens: int) -> int:
+    return repeated_tokens if repeated_tokens >= _MIN_CACHED_TOKENS else 0
+
+
+class SummaryMeter:
+    """Stands between the compressor and the model: refuses a summary call that money forbids, books the others."""
+
+    def __init__(
+        self,
+        tracker: TokenTracker,
+        counter: TokenCounter,
+        *,
+        limit_usd: float | None,
+        on_refusal: Callable[[float], None],
+    ) -> None:
+        self._tracker = tracker
+        self._counter = counter
+        self._limit_usd = limit_usd
+        self._on_refusal = on_refusal
+
+    def before(self, call: ModelCall, model: str | None) -> None:
+        """Refuse a call that would bring the cost above the limit.
+
+        Raises:
+            SummaryError: It would; a summary without a model is next on the ladder.
+        """
+        if self._limit_usd is None:
+            return
+        estimate = Usage(input_tokens=self._input_tokens(call), output_tokens=call.max_output_tokens // 2)
+        cost = self._tracker.cost_of(estimate, model=model)
+        if self._tracker.total_cost + cost > self._limit_usd:
+            self._on_refusal(cost)
+            raise SummaryError("a summary by a model would exceed max_cost_dollars")
+
+    def after(self, call: ModelCall, reply: ModelReply | None, model: str | None) -> None:
+        """Book a call: by its reported usage, else by an estimate. No reply: it ran out of time, and was billed."""
+        response = reply.response if reply is not None else None
+        reported = read_usage(response)
+        answer = reply.text if reply is not None else ""
+        self._tracker.record(
+            reported or Usage(input_tokens=self._input_tokens(call), output_tokens=self._counter.count_text(answer)),
+            model=read_model(response) or model,
+            purpose="summary",
+            is_estimate=reported is None,
+        )
+
+    def _input_tokens(self, call: ModelCall) -> int:
+        return self._counter.count_text(f"{call.instructions}\n{call.prompt}")

@@ -1,0 +1,624 @@
+"""MemoryManager: the loop hands it every message and sends what `get_context_for_llm()` returns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from .archive import Archive, Hit
+from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor, entry_of
+from .config import MemoryConfig
+from .dialects import DIALECTS, detect, dialect_named
+from .errors import BudgetExceededError, ContextOverflowError, MessageError, StalePlanError, SummaryError
+from .events import Compressed, Degraded, Event, FloorReached, OverBudget, Trigger
+from .ledger import Ledger, Request, SummaryMeter
+from .llm import Steps, adrive, drive
+from .messages import Dialect, DialectName
+from .native import unwrap
+from .short_term import ShortTermMemory
+from .strategies import Action, Plan, Strategy
+from .summarize import Summarizer, Summary
+from .tokens import Calibration, TiktokenCounter, TokenCounter
+from .tracker import TokenTracker
+from .usage import Usage, read_model, read_usage
+from .window import Entry, Kind, OpenCalls, reference, units
+
+logger = logging.getLogger(__name__)
+
+
+class MemoryManager:
+    """Wraps the message list of one agent loop: counts, compresses when due, archives, prices, and reports.
+
+    One manager belongs to one conversation and to one thread or event loop at a time; any number of managers live
+    side by side without meeting. Messages are the callers' own objects in any provider's format and are sent as
+    they were added, unless a compression took them out; then the archive has them.
+    """
+
+    def __init__(
+        self,
+        config: MemoryConfig | None = None,
+        llm: object | None = None,
+        *,
+        dialect: DialectName | None = None,
+        model: str | None = None,
+        system: object | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        strategy: Strategy | None = None,
+        compressor: WorkingMemoryCompressor | None = None,
+        summarizer: Summarizer | None = None,
+        archive: Archive | None = None,
+        counter: TokenCounter | None = None,
+        tracker: TokenTracker | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        """Take what is given; build the rest from the configuration.
+
+        Args:
+            config: Settings; None for the defaults.
+            llm: The model that writes summaries: an agent's model (`call_async`), or a callable from a prompt to a
+                text. None: no model is ever called.
+            dialect: The messages' format; None: found out from the first messages.
+            model: The model that the loop calls, for counting and prices; None: that of `llm`, or what responses say.
+            system: A system prompt that travels beside the messages (Anthropic, Gemini); counted, never changed.
+            tools: Tool schemas that travel with every request; counted, never changed.
+            strategy: A strategy of your own.
+            compressor: A compressor of your own, usually a subclass; then `strategy`, `summarizer`, `archive` and
+                `counter` are the compressor's.
+            summarizer: A summariser of your own, tried before the extractive one.
+            archive: Where messages go when they leave the context; None: in memory.
+            counter: How tokens are counted; None: tiktoken with the model's family factor.
+            tracker: Where calls are priced; None: a new one.
+            on_event: Called with each event.
+
+        Raises:
+            ConfigError: A setting is out of range, or `llm` is no model.
+        """
+        self.config = config or (compressor.config if compressor else MemoryConfig())
+        self._model = model or _model_name(llm)
+        self._compressor = compressor or WorkingMemoryCompressor(
+            llm,
+            self.config,
+            strategy=strategy,
+            summarizer=summarizer,
+            counter=counter or TiktokenCounter(self._model),
+            archive=archive,
+        )
+        self.archive: Archive = self._compressor.archive
+        self.tracker = tracker or TokenTracker()
+        self.short_term = ShortTermMemory(self.config.short_term_size)
+        self.compressed_memory: CompressedMemory | None = None
+        """What the last compression made; None before the first one."""
+        self.was_compressed_last_iteration = False
+        """Whether the last `add_message` compressed."""
+        self.last_compression_savings = 0
+        """Tokens that the last compression took out of the context."""
+        self._counter: TokenCounter = self._compressor.counter
+        self._calibration = Calibration()
+        self._ledger = Ledger(self.tracker, model=self._model)
+        self._meter = SummaryMeter(
+            self.tracker,
+            self._counter,
+            limit_usd=self.config.max_cost_dollars,
+            on_refusal=lambda cost: self._over_budget("summary", cost, self.config.max_cost_dollars or 0.0),
+        )
+        self._on_event = on_event
+        self._dialect = dialect_named(dialect) if dialect else None
+        self._open_calls = OpenCalls(splits_responses=self._dialect_or_default.splits_responses)
+        self._fixed_tokens = self._count_fixed(system, tools)
+
+        self._entries: list[Entry] = []
+        self._context: list[object] = []
+        self._window_tokens = 0
+        self._log_tokens = 0
+        self._last_seq = 0
+        self._version = 0
+        self._first_user: int | None = None
+        self._newest_user: dict[bool, int] = {}
+        self._pinned: set[int] = set()
+        self._summaries: dict[int, Summary] = {}
+        self._has_breakpoint = False
+
+        self._is_compressing = False
+        self._attempted_seq = 0
+        self._not_before_tokens = 0
+        self._floor_told = False
+        self._compression_count = 0
+        self._degraded_count = 0
+        self._summary_count = 0
+        self._masked_seqs: set[int] = set()
+        self._repeated_tokens = 0
+        self._previous_log_tokens = 0
+        self._sent_estimate = 0
+
+    # --- One turn -----------------------------------------------------------------------------------------------------
+
+    async def add_message(self, message: object, actual_tokens: object | None = None) -> None:
+        """Take the next message of the loop, and compress if that is due.
+
+        Args:
+            message: An `LLMMessage`, a dict in a provider's format, an SDK's message, or an SDK's whole response,
+                whose message and usage are taken.
+            actual_tokens: What the provider reported for the call that this message answers, in any SDK's form or as
+                `{"input": …, "output": …}`; None: taken from `message` if it carries it, else estimated.
+
+        Cost: one tokenisation of the message. A compression costs at most a model call for each 100,000 tokens that
+        it summarises, and no call without a model.
+
+        Raises:
+            MessageError: The message is in no known shape; nothing was added.
+            ContextOverflowError: What may never be taken out exceeds `max_context_tokens`. The message was added.
+        """
+        await adrive(self._add(message, actual_tokens), self._compressor.llm, meter=self._meter)
+
+    def add_message_sync(self, message: object, actual_tokens: object | None = None) -> None:
+        """Take the next message like `add_message`, without an event loop."""
+        drive(self._add(message, actual_tokens), self._compressor.llm, meter=self._meter)
+
+    def get_context_for_llm(self) -> list[Any]:
+        """Return the messages to send, in a new list: a plain read, no I/O.
+
+        Between compressions each list extends the one before; a compression leaves everything before its first edit
+        as it was. Providers' prompt caches live on this.
+
+        Raises:
+            ContextOverflowError: The list is longer than `max_context_tokens` and cannot be made shorter.
+            BudgetExceededError: Sending it would bring the cost above `max_cost_dollars`.
+        """
+        self._refuse_overflow()
+        self._refuse_over_budget()
+        return list(self._context)
+
+    def record_usage(self, usage: object, *, model: str | None = None) -> None:
+        """Book what the provider reported for a call, before or after its answer is added.
+
+        Args:
+            usage: An SDK's response or usage, or `{"input": …, "output": …}`.
+            model: The model that answered, where it is not the one the manager knows.
+
+        Raises:
+            MessageError: No token counts are found in it, or they cannot be true.
+        """
+        read = read_usage(usage)
+        if read is None:
+            raise MessageError(
+                f"no token counts found in {type(usage).__name__}; give an SDK's response or usage, or "
+                "{'input': …, 'output': …}"
+            )
+        self._report(read, model or read_model(usage))
+
+    # --- Looking and steering -----------------------------------------------------------------------------------------
+
+    @property
+    def dialect(self) -> DialectName | None:
+        """The format of the messages; None while they could still be of several."""
+        return self._dialect.name if self._dialect else None
+
+    @property
+    def current_tokens(self) -> int:
+        """Size of the next request, system prompt and tools included; calibrated by what responses reported."""
+        if not self._entries and not self._fixed_tokens:
+            return 0
+        return self._calibration.apply(self._window_tokens + self._fixed_tokens)
+
+    def preview(self) -> Plan:
+        """Return what a compression would do now: per unit the action, the reason, and the sizes. Changes nothing."""
+        plan = self._compressor.plan(self._view(is_forced=False))
+        price = self.tracker.cost_of(Usage(input_tokens=1_000, output_tokens=0), model=self._ledger.model) / 1_000
+        return replace(plan, version=self._version, usd_per_token=price)
+
+    async def apply(self, plan: Plan) -> bool:
+        """Carry out a plan from `preview`. Return whether it changed the context.
+
+        Raises:
+            StalePlanError: The window has changed since the preview.
+        """
+        return await adrive(self._apply(plan), self._compressor.llm, meter=self._meter)
+
+    def apply_sync(self, plan: Plan) -> bool:
+        """Carry out a plan like `apply`, without an event loop."""
+        return drive(self._apply(plan), self._compressor.llm, meter=self._meter)
+
+    async def compress(self) -> bool:
+        """Compress now, whatever the threshold says. Return whether that changed the context."""
+        return await self.apply(self.preview())
+
+    def compress_sync(self) -> bool:
+        """Compress now like `compress`, without an event loop."""
+        return self.apply_sync(self.preview())
+
+    def pin(self, message: object) -> str:
+        """Never take this message out, nor the unit it belongs to. Give it as it was added, or its reference.
+
+        Return its reference.
+
+        Raises:
+            MessageError: It is not in the context.
+        """
+        entry = self._find(message)
+        self._pinned.add(entry.seq)
+        self._version += 1
+        return entry.ref
+
+    def unpin(self, message: object) -> str:
+        """Allow a pinned message to be taken out again. Return its reference."""
+        entry = self._find(message)
+        self._pinned.discard(entry.seq)
+        self._version += 1
+        return entry.ref
+
+    def original(self, ref: str) -> Any:
+        """Return the message under a reference, exactly as it was added, from the archive or the context.
+
+        Raises:
+            UnknownReferenceError: There is none.
+        """
+        for entry in self._entries:
+            if entry.ref == ref and entry.kind is Kind.ORIGINAL:
+                return entry.message
+        return self.archive.get(ref).message
+
+    def recall(self, query: str, limit: int = 5) -> list[Hit]:
+        """Return the archived messages that match the words best, best first; [] if none does."""
+        return self.archive.search(query, limit=limit)
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return the run's figures so far. Tokens are integers, costs USD; docs/tokens-and-prices.md explains each."""
+        tracker, ledger = self.tracker, self._ledger
+        total_tokens = tracker.total_input_tokens + tracker.total_output_tokens
+        net_savings = ledger.saved_tokens - _compression_tokens(tracker)
+        without_memory = total_tokens + net_savings
+        return {
+            "current_tokens": self.current_tokens,
+            "total_input_tokens": tracker.total_input_tokens,
+            "total_output_tokens": tracker.total_output_tokens,
+            "cached_tokens": tracker.cached_tokens,
+            "total_cost": tracker.total_cost,
+            "compression_count": self._compression_count,
+            "compression_tokens": _compression_tokens(tracker),
+            "compression_cost": tracker.compression_cost,
+            "total_savings": ledger.saved_tokens,
+            "net_savings": net_savings,
+            "savings_percentage": 100 * net_savings / without_memory if without_memory > 0 else 0.0,
+            "cost_without_memory": ledger.cost_without_memory_usd,
+            "net_cost": ledger.cost_without_memory_usd - tracker.total_cost,
+            "cost_is_estimate": tracker.cost_is_estimate,
+            "unpriced_tokens": tracker.unpriced_tokens,
+            "request_count": tracker.by_purpose["agent"].calls,
+            "message_count": self._last_seq,
+            "context_count": len(self._entries),
+            "short_term_count": len(self.short_term),
+            "summary_count": self._summary_count,
+            "masked_count": len(self._masked_seqs),
+            "archived_count": len(self.archive),
+            "degraded_count": self._degraded_count,
+            "model": ledger.model,
+        }
+
+    # --- Adding -------------------------------------------------------------------------------------------------------
+
+    def _add(self, message: object, actual_tokens: object | None) -> Steps[None]:
+        usage = read_usage(actual_tokens) if actual_tokens is not None else read_usage(message)
+        natives = unwrap(message)
+        self._settle_dialect(natives)
+        # Read all before the first is appended: a response with one unreadable item adds nothing.
+        entries = [
+            entry_of(native, self._last_seq + number, self._dialect_or_default, self._counter)
+            for number, native in enumerate(natives, start=1)
+        ]
+        for entry in entries:
+            self._append(entry)
+        if usage is not None:
+            self._report(usage, read_model(message))
+        self.was_compressed_last_iteration = False
+        yield from self._compress_while_due()
+        if not self._is_compressing:
+            self._refuse_overflow()
+
+    def _append(self, entry: Entry) -> None:
+        begins_response = self._open_calls.add(entry.reading)
+        if begins_response:
+            self._open_request(entry)
+        self._last_seq = entry.seq
+        self._version += 1
+        self._entries.append(entry)
+        self._context.append(entry.message)
+        self._window_tokens += entry.tokens
+        self._log_tokens += entry.tokens
+        self.short_term.add_message(entry.message)
+        self._has_breakpoint = self._has_breakpoint or entry.reading.has_cache_breakpoint
+        if entry.reading.role == "user":
+            # Words beside results (Anthropic) are the user's too, but must not displace a message of their own.
+            self._newest_user[bool(entry.reading.results)] = entry.seq
+            self._first_user = self._first_user or entry.seq
+
+    def _open_request(self, answer: Entry) -> None:
+        """Note the request that this answer came from: the context as it stood before it."""
+        size = self._calibration.apply
+        fixed = self._fixed_tokens
+        request = Request(
+            sent_tokens=self.current_tokens,
+            repeated_tokens=size(min(self._repeated_tokens, self._window_tokens) + fixed),
+            full_tokens=size(self._log_tokens + fixed),
+            full_repeated_tokens=size(self._previous_log_tokens + fixed) if self._previous_log_tokens else 0,
+        )
+        if not self._repeated_tokens:
+            request = replace(request, repeated_tokens=0)
+        caches = self._dialect_or_default.name != "anthropic" or self._has_breakpoint
+        was_reported = self._ledger.open(request, output_tokens=answer.tokens, caches=caches)
+        self._sent_estimate = self._window_tokens + fixed
+        if was_reported is not None:
+            self._calibration.observe(estimated_tokens=self._sent_estimate, reported_tokens=was_reported)
+        self._repeated_tokens = self._window_tokens
+        self._previous_log_tokens = self._log_tokens
+
+    def _report(self, usage: Usage, model: str | None) -> None:
+        if self._ledger.report(usage, model=model):
+            self._calibration.observe(estimated_tokens=self._sent_estimate, reported_tokens=usage.input_tokens)
+
+    def _settle_dialect(self, natives: Sequence[object]) -> None:
+        """Find out the format, as soon as a message shows it. What came before reads the same in all of them."""
+        if self._dialect is not None:
+            return
+        self._dialect = detect(natives)
+        if self._dialect is not None:
+            self._open_calls = OpenCalls(splits_responses=self._dialect.splits_responses)
+            for entry in self._entries:
+                self._open_calls.add(entry.reading)
+
+    @property
+    def _dialect_or_default(self) -> Dialect:
+        return self._dialect or DIALECTS["openai_chat"]
+
+    def _count_fixed(self, system: object | None, tools: Sequence[Mapping[str, Any]] | None) -> int:
+        tokens = 0 if not system else self._counter.count_text(system if isinstance(system, str) else str(system))
+        return tokens + (self._counter.count_tools(tools) if tools else 0)
+
+    # --- Compressing --------------------------------------------------------------------------------------------------
+
+    def _compress_while_due(self) -> Steps[None]:
+        """Compress until it is no longer due: messages may have been added while a model was asked."""
+        while (trigger := self._due()) is not None:
+            self._attempted_seq = self._last_seq
+            plan = self._compressor.plan(self._view(is_forced=trigger == "limit"))
+            if not self._is_worth_it(plan, trigger):
+                self._note_floor(plan)
+            elif (yield from self._carry_out(plan, trigger)):
+                self._not_before_tokens = self.current_tokens + int(self._threshold * _GROWTH_SHARE)
+                self._floor_told = False
+            else:
+                self._not_before_tokens = self.current_tokens + int(self._threshold * _RETRY_SHARE)
+
+    def _due(self) -> Literal["threshold", "limit"] | None:
+        """Say why a compression is due now. Never while a call is open, never twice without new input."""
+        if not self.config.enable_compression or self._is_compressing or self._open_calls:
+            return None
+        if self._attempted_seq == self._last_seq:
+            return None
+        tokens = self.current_tokens
+        if tokens > self.config.max_context_tokens:
+            return "limit"
+        return "threshold" if tokens > self._threshold and tokens >= self._not_before_tokens else None
+
+    @property
+    def _threshold(self) -> int:
+        return self.config.compression_threshold
+
+    def _is_worth_it(self, plan: Plan, trigger: Trigger) -> bool:
+        gain = plan.tokens_before - plan.tokens_after
+        return bool(plan.changes) and gain > (self._threshold * _GAIN_SHARE if trigger == "threshold" else 0)
+
+    def _note_floor(self, plan: Plan) -> None:
+        """Nothing is worth taking out: wait for growth, and say so once."""
+        self._not_before_tokens = self.current_tokens + int(self._threshold * _RETRY_SHARE)
+        if not self._floor_told:
+            self._floor_told = True
+            self._emit(
+                FloorReached(
+                    tokens=self.current_tokens,
+                    threshold_tokens=self._threshold,
+                    irreducible_tokens=self._calibration.apply(plan.tokens_after + self._fixed_tokens),
+                )
+            )
+
+    def _apply(self, plan: Plan) -> Steps[bool]:
+        if plan.version != self._version:
+            raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
+        if not plan.changes:
+            return False
+        return (yield from self._carry_out(plan, "manual"))
+
+    def _carry_out(self, plan: Plan, trigger: Trigger) -> Steps[bool]:
+        """Run a plan and splice its result in. Return whether anything changed."""
+        view = self._view(is_forced=trigger == "limit")
+        spent_before = self.tracker.compression_cost
+        self._is_compressing = True
+        try:
+            compaction = yield from self._compressor.run(plan, view)
+        except SummaryError as error:
+            self._degraded(Degraded(failed=plan.strategy, next="nothing", reason=str(error)))
+            return False
+        finally:
+            self._is_compressing = False
+        self._splice(compaction, trigger, self.tracker.compression_cost - spent_before)
+        return True
+
+    def _splice(self, compaction: Compaction, trigger: Trigger, cost_usd: float) -> None:
+        """Put the new entries in the place of those they were made from; what was added since stays behind them."""
+        before = self.current_tokens
+        kept = self._entries[: compaction.first_edit]
+        self._entries[: compaction.replaced_count] = compaction.entries
+        self._context = [entry.message for entry in self._entries]
+        self._window_tokens = sum(entry.tokens for entry in self._entries)
+        self._repeated_tokens = min(self._repeated_tokens, sum(entry.tokens for entry in kept))
+        self._version += 1
+        self._keep_summary(compaction)
+        self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind is Kind.MASKED}
+        self._compression_count += 1
+        self.was_compressed_last_iteration = True
+        self.compressed_memory = compaction.memory
+        self.last_compression_savings = before - self.current_tokens
+        for step in compaction.degradations:
+            self._degraded(step)
+        self._emit(self._event(compaction, trigger, before, cost_usd))
+
+    def _keep_summary(self, compaction: Compaction) -> None:
+        standing = {entry.seq for entry in compaction.entries if entry.kind is Kind.SUMMARY}
+        self._summaries = {seq: summary for seq, summary in self._summaries.items() if seq in standing}
+        if compaction.summary is not None:
+            self._summary_count += 1
+            new = next(e for e in compaction.entries[compaction.first_edit :] if e.kind is Kind.SUMMARY)
+            self._summaries[new.seq] = compaction.summary
+
+    def _event(self, compaction: Compaction, trigger: Trigger, before: int, cost_usd: float) -> Compressed:
+        plan = compaction.plan
+        changed = [entry for decision in plan.changes for entry in decision.unit.entries]
+        summaries = [entry.tokens for entry in compaction.entries if entry.kind is Kind.SUMMARY]
+        return Compressed(
+            trigger=trigger,
+            strategy=plan.strategy,
+            method=compaction.memory.method,
+            tokens_before=before,
+            tokens_after=self.current_tokens,
+            summarised_count=_count(plan, Action.SUMMARISE),
+            masked_count=_count(plan, Action.MASK) + _count(plan, Action.CLAMP),
+            dropped_count=_count(plan, Action.DROP),
+            first_ref=changed[0].ref,
+            last_ref=changed[-1].ref,
+            summary_tokens=sum(summaries) if compaction.summary is not None else 0,
+            cost_usd=cost_usd,
+        )
+
+    def _view(self, *, is_forced: bool) -> View:
+        return View(
+            entries=tuple(self._entries),
+            dialect=self._dialect_or_default,
+            protected=self._protected(),
+            summaries=dict(self._summaries),
+            threshold_tokens=self._for_messages(self._threshold),
+            limit_tokens=self._for_messages(self.config.max_context_tokens),
+            task=self._task(),
+            is_forced=is_forced,
+        )
+
+    def _for_messages(self, tokens: int) -> int:
+        """Return how many uncalibrated tokens of messages fit a calibrated size of the whole request."""
+        whole = (tokens - self._calibration.offset_tokens) / self._calibration.scale
+        return max(0, int(whole) - self._fixed_tokens)
+
+    def _protected(self) -> dict[int, str]:
+        """Return what is never taken out, and why, by sequence number."""
+        protected: dict[int, str] = {}
+        leading = True
+        for entry in self._entries:
+            if entry.reading.role != "system":
+                leading = False
+            elif leading or self.config.preserve_system_prompts:
+                protected[entry.seq] = "system prompt"
+        protected |= dict.fromkeys(self._newest_user.values(), NEWEST_USER)
+        if self._first_user is not None:
+            protected[self._first_user] = "first user message"
+        return protected | dict.fromkeys(self._pinned, "pinned")
+
+    def _task(self) -> str:
+        return next((e.reading.text for e in self._entries if e.seq == self._first_user), "")
+
+    def _find(self, message: object) -> Entry:
+        for entry in reversed(self._entries):
+            if entry.kind is Kind.ORIGINAL and (entry.message is message or entry.ref == message):
+                return entry
+        what = repr(message) if isinstance(message, str) else f"this {type(message).__name__}"
+        raise MessageError(f"{what} is not in the context; pass the object that was added, or its reference")
+
+    # --- Limits and money ---------------------------------------------------------------------------------------------
+
+    def _refuse_overflow(self) -> None:
+        tokens = self.current_tokens
+        if not self.config.enable_compression or self._open_calls or tokens <= self.config.max_context_tokens:
+            return
+        found = units(self._entries, splits_responses=self._dialect_or_default.splits_responses)
+        largest = sorted((entry for unit in found for entry in unit.entries), key=lambda e: -e.tokens)[:3]
+        raise ContextOverflowError(
+            tokens=tokens,
+            limit_tokens=self.config.max_context_tokens,
+            contributors=[(e.ref, e.reading.role, self._calibration.apply(e.tokens)) for e in largest],
+        )
+
+    def _refuse_over_budget(self) -> None:
+        limit = self.config.max_cost_dollars
+        if limit is None:
+            return
+        next_call = self.tracker.cost_of(
+            Usage(input_tokens=self.current_tokens, output_tokens=0), model=self._ledger.model
+        )
+        if self.tracker.total_cost + next_call > limit:
+            self._over_budget("agent", next_call, limit)
+            raise BudgetExceededError(
+                spent_usd=self.tracker.total_cost, next_call_usd=next_call, limit_usd=limit
+            )
+
+    def _over_budget(self, purpose: Literal["agent", "summary"], next_call_usd: float, limit_usd: float) -> None:
+        spent = self.tracker.total_cost
+        self._emit(OverBudget(purpose=purpose, spent_usd=spent, next_call_usd=next_call_usd, limit_usd=limit_usd))
+
+    # --- Telling ------------------------------------------------------------------------------------------------------
+
+    def _degraded(self, event: Degraded) -> None:
+        self._degraded_count += 1
+        logger.warning("failed=%s next=%s reason=%s | summary degraded", event.failed, event.next, event.reason)
+        self._emit(event)
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, Compressed):
+            logger.info(
+                "trigger=%s strategy=%s method=%s refs=%s-%s tokens=%d->%d | compressed",
+                *(event.trigger, event.strategy, event.method, event.first_ref, event.last_ref),
+                *(event.tokens_before, event.tokens_after),
+            )
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+NEWEST_USER = "newest user message"
+
+_GROWTH_SHARE = 0.2
+"""Of the threshold: how much the context must grow after a compression before the next, so that a high floor does
+not mean a compression at every step."""
+
+_RETRY_SHARE = 0.1
+"""Of the threshold: how much it must grow after an attempt that won nothing."""
+
+_GAIN_SHARE = 0.1
+"""Of the threshold: what a compression must win. Less would break the prompt cache for nothing."""
+
+
+def _count(plan: Plan, action: Action) -> int:
+    return sum(len(decision.unit.entries) for decision in plan.with_action(action))
+
+
+def _compression_tokens(tracker: TokenTracker) -> int:
+    spent = tracker.by_purpose["summary"]
+    return spent.input_tokens + spent.output_tokens
+
+
+def _model_name(llm: object | None) -> str | None:
+    name = getattr(llm, "model", None)
+    return name if isinstance(name, str) else None
+
+
+def format_stats(stats: Mapping[str, Any]) -> str:
+    """Return the end-of-run statistics as text, without a trailing newline."""
+    total = stats["total_input_tokens"] + stats["total_output_tokens"]
+    estimate = " (estimate)" if stats["cost_is_estimate"] else ""
+    lines = [
+        "--- Memory Statistics ---",
+        f"Total tokens: {total:,}",
+        f"Compressions: {stats['compression_count']}",
+        f"Net savings: {stats['net_savings']:,} tokens ({stats['savings_percentage']:.1f}%)",
+        f"Total cost: ${stats['total_cost']:.4f}{estimate}",
+        f"Without memory: ${stats['cost_without_memory']:.4f} (prompt cache counted; net saving ${stats['net_cost']:.4f})",
+    ]
+    if stats["unpriced_tokens"]:
+        lines.append(f"Unpriced: {stats['unpriced_tokens']:,} tokens of an unknown model, at the default price")
+    return "\n".join(lines)

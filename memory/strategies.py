@@ -1,0 +1,448 @@
+"""What to take out of the window: each strategy is one pure method from a situation to a plan.
+
+A strategy reads units and sizes and answers with one decision per unit. It stores nothing, asks no model and
+writes no message, so it needs no mock in a test, and a plan that is not run is a preview.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+from .config import CompressionStrategy, ToolPolicy
+from .messages import Reading, ToolCall
+from .window import Entry, Kind, Unit
+
+
+class Action(StrEnum):
+    """What happens to a unit."""
+
+    KEEP = "kept"
+    CLAMP = "clamped"
+    """Its tool results keep their head and tail."""
+    MASK = "masked"
+    """Its tool results become one-line placeholders."""
+    SUMMARISE = "summarised"
+    DROP = "dropped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What happens to one unit, and why."""
+
+    unit: Unit
+    action: Action
+    reason: str
+    tokens_after: int
+    """An estimate; 0 for units that go into the summary, which is counted once for all."""
+
+    @property
+    def tokens_before(self) -> int:
+        return self.unit.tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One decision per unit of the window, in order."""
+
+    strategy: str
+    decisions: tuple[Decision, ...]
+    summary_target_tokens: int = 0
+    """How long the summary may be; 0 if nothing is summarised."""
+    version: int = 0
+    """The state of the window that the plan was made for."""
+    usd_per_token: float = 0.0
+    """Price of one uncached input token of the next request."""
+
+    @property
+    def tokens_before(self) -> int:
+        return sum(decision.tokens_before for decision in self.decisions)
+
+    @property
+    def tokens_after(self) -> int:
+        """An estimate: the summary is counted at its full target."""
+        return sum(decision.tokens_after for decision in self.decisions) + self.summary_target_tokens
+
+    @property
+    def usd_before(self) -> float:
+        """Price of the messages in the next request, without any prompt cache."""
+        return self.tokens_before * self.usd_per_token
+
+    @property
+    def usd_after(self) -> float:
+        return self.tokens_after * self.usd_per_token
+
+    @property
+    def changes(self) -> tuple[Decision, ...]:
+        """The decisions that change something."""
+        return tuple(decision for decision in self.decisions if decision.action is not Action.KEEP)
+
+    def with_action(self, action: Action) -> tuple[Decision, ...]:
+        """Return the decisions of one kind, in order."""
+        return tuple(decision for decision in self.decisions if decision.action is action)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """All that a strategy may look at. Sizes are tokens by the manager's counter."""
+
+    units: tuple[Unit, ...]
+    protected: Mapping[int, str]
+    """Index of a unit that is never taken out -> why."""
+    threshold_tokens: int
+    """Compression is wanted above this; the share of system prompt and tool schemas is already deducted."""
+    limit_tokens: int
+    """The context must not exceed this."""
+    compression_ratio: float
+    short_term_size: int
+    is_forced: bool = False
+    """Above `limit_tokens`: go deeper than usual."""
+    all_is_old: bool = False
+    """The newest messages are elsewhere: there is no short-term window to leave alone."""
+    tool_policies: Mapping[str, ToolPolicy] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> int | None:
+        """Index of the unit that the model has just seen or is about to see; it stays."""
+        return None if self.all_is_old or not self.units else len(self.units) - 1
+
+    @property
+    def floor_tokens(self) -> int:
+        """What stays whatever a strategy does: the protected units and the newest one."""
+        stays = self.protected.keys() | ({self.newest} if self.newest is not None else set())
+        return sum(self.units[index].tokens for index in stays)
+
+    @property
+    def room_tokens(self) -> int:
+        """What the threshold leaves above the floor; never negative."""
+        return max(0, self.threshold_tokens - self.floor_tokens)
+
+
+class Strategy(Protocol):
+    """Decides what happens to each unit of the window."""
+
+    @property
+    def name(self) -> str: ...
+
+    def plan(self, situation: Situation) -> Plan:
+        """Return one decision per unit, in order. Pure: no I/O, no state."""
+        ...
+
+
+ShouldPreserve: TypeAlias = Callable[[Entry], bool]
+
+NEWEST = "newest messages"
+SHORT_TERM = "in the short-term window"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlidingWindow:
+    """Turn everything older than the short-term window into one summary."""
+
+    recent_share: float = 0.2
+    """Share of the room (threshold less floor) that recent messages may fill (0-1)."""
+    after_share: float = 0.5
+    """Share of the room that is filled after a compression, summary included (0-1)."""
+    name: str = CompressionStrategy.SLIDING_WINDOW.value
+
+    def plan(self, situation: Situation) -> Plan:
+        recent = recent_units(situation, share=self.recent_share)
+        decisions = [
+            _kept_or(Action.SUMMARISE, "older than the short-term window", situation, index, recent)
+            for index in range(len(situation.units))
+        ]
+        return _finished(self.name, decisions, situation, after_share=self.after_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deletion:
+    """Drop everything older than the short-term window; no summary, no model call."""
+
+    recent_share: float = 0.5
+    name: str = CompressionStrategy.DELETION.value
+
+    def plan(self, situation: Situation) -> Plan:
+        recent = recent_units(situation, share=self.recent_share)
+        decisions = [
+            _kept_or(Action.DROP, "older than the short-term window", situation, index, recent)
+            for index in range(len(situation.units))
+        ]
+        return _finished(self.name, decisions, situation, after_share=self.recent_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """Replace old tool results by one-line placeholders; everything that was said stays.
+
+    Above the hard limit, where masking is not enough, the rest is summarised.
+    """
+
+    recent_share: float = 0.4
+    name: str = CompressionStrategy.MASKING.value
+
+    def plan(self, situation: Situation) -> Plan:
+        recent = recent_units(situation, share=self.recent_share)
+        decisions = [
+            _kept_or(Action.MASK, "old tool result", situation, index, recent) for index in range(len(situation.units))
+        ]
+        plan = _finished(self.name, decisions, situation, after_share=self.recent_share)
+        if situation.is_forced and plan.tokens_after > situation.limit_tokens:
+            return replace(SlidingWindow().plan(situation), strategy=self.name)
+        return plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selective:
+    """Keep verbatim and in place what matters; summarise the rest.
+
+    What matters, most valuable first: what `should_preserve` says, then tool calls with their results, newest
+    first. What does not fit `after_share` is masked, and what does not fit even so is summarised.
+    """
+
+    should_preserve: ShouldPreserve
+    preserve_tool_calls: bool = True
+    recent_share: float = 0.2
+    after_share: float = 0.6
+    summary_share: float = 0.15
+    """Share of the room that is held back for the summary (0-1)."""
+    name: str = CompressionStrategy.SELECTIVE.value
+
+    def plan(self, situation: Situation) -> Plan:
+        recent = recent_units(situation, share=self.recent_share)
+        chosen = self._preserved(situation, recent)
+        decisions = [
+            chosen.get(index) or _kept_or(Action.SUMMARISE, "not marked as important", situation, index, recent)
+            for index in range(len(situation.units))
+        ]
+        return _finished(self.name, decisions, situation, after_share=self.after_share)
+
+    def _preserved(self, situation: Situation, recent: frozenset[int]) -> dict[int, Decision]:
+        """Choose among the older units, most valuable first, while they fit."""
+        used = sum(situation.units[i].tokens for i in recent if i not in situation.protected)
+        budget = int(situation.room_tokens * (self.after_share - self.summary_share)) - used
+        chosen: dict[int, Decision] = {}
+        for index, reason in self._by_value(situation, recent):
+            unit = situation.units[index]
+            masked_tokens = masked_size(unit)
+            if unit.tokens <= budget:
+                chosen[index] = Decision(unit=unit, action=Action.KEEP, reason=reason, tokens_after=unit.tokens)
+            elif masked_tokens < unit.tokens and masked_tokens <= budget:
+                why = f"{reason}; masked to fit"
+                chosen[index] = Decision(unit=unit, action=Action.MASK, reason=why, tokens_after=masked_tokens)
+            else:
+                continue
+            budget -= chosen[index].tokens_after
+        return chosen
+
+    def _by_value(self, situation: Situation, recent: frozenset[int]) -> Iterable[tuple[int, str]]:
+        older = [
+            index
+            for index, unit in enumerate(situation.units)
+            if index not in recent and index not in situation.protected and not unit.is_summary
+        ]
+        important = [i for i in older if any(self.should_preserve(entry) for entry in situation.units[i].entries)]
+        yield from ((index, "important") for index in reversed(important))
+        if self.preserve_tool_calls:
+            marked = set(important)
+            with_calls = (i for i in reversed(older) if i not in marked and any(situation.units[i].calls()))
+            yield from ((index, "tool call with its result") for index in with_calls)
+
+
+def recent_units(situation: Situation, *, share: float) -> frozenset[int]:
+    """Return the units of the short-term window: the newest one always, then newest first while they fit.
+
+    They fit while they hold at most `short_term_size` messages and, the newest unit aside, at most `share` of the
+    room in tokens. Protected units count as messages but cost nothing here: they stay anyway.
+    """
+    if situation.all_is_old:
+        return frozenset()
+    recent: set[int] = set()
+    messages, budget = situation.short_term_size, int(situation.room_tokens * share)
+    for index in range(len(situation.units) - 1, -1, -1):
+        unit = situation.units[index]
+        is_newest = index == situation.newest
+        cost = 0 if is_newest or index in situation.protected else unit.tokens
+        if unit.is_summary or (not is_newest and (len(unit.entries) > messages or cost > budget)):
+            break
+        recent.add(index)
+        messages -= len(unit.entries)
+        budget -= cost
+    return frozenset(recent)
+
+
+def _kept_or(action: Action, reason: str, situation: Situation, index: int, recent: frozenset[int]) -> Decision:
+    """Keep what is protected or recent; else act, as far as the tools' policies allow."""
+    unit = situation.units[index]
+    if index in situation.protected:
+        return _keep(unit, situation.protected[index])
+    if index in recent:
+        return _keep(unit, NEWEST if index == situation.newest else SHORT_TERM)
+    if unit.is_summary and action in (Action.DROP, Action.MASK):
+        return _keep(unit, "summary")
+    policy = _common_policy(unit, situation.tool_policies)
+    if policy is ToolPolicy.DROP:
+        action, reason = Action.DROP, "dropped by its tool's policy"
+    # Once masked there is nothing more to win by masking: then it joins the summary.
+    if policy is ToolPolicy.MASK and action is Action.SUMMARISE and masked_size(unit) < unit.tokens:
+        action, reason = Action.MASK, "masked by its tool's policy"
+    if action is Action.MASK:
+        return _masked(unit, reason)
+    return Decision(unit=unit, action=action, reason=reason, tokens_after=0)
+
+
+def _keep(unit: Unit, reason: str) -> Decision:
+    return Decision(unit=unit, action=Action.KEEP, reason=reason, tokens_after=unit.tokens)
+
+
+def _masked(unit: Unit, reason: str) -> Decision:
+    size = masked_size(unit)
+    if size >= unit.tokens:
+        return _keep(unit, "nothing to mask")
+    return Decision(unit=unit, action=Action.MASK, reason=reason, tokens_after=size)
+
+
+def _common_policy(unit: Unit, policies: Mapping[str, ToolPolicy]) -> ToolPolicy | None:
+    """Return the policy of the unit's tools if they all have the same one."""
+    found = {policies.get(call.name) for call in unit.calls()}
+    return found.pop() if len(found) == 1 else None
+
+
+def _finished(name: str, decisions: list[Decision], situation: Situation, *, after_share: float) -> Plan:
+    """Set the summary's target, drop a summary that cannot pay, and keep within the hard limit."""
+    target = _summary_target(decisions, situation, after_share=after_share)
+    if target < MIN_SUMMARY_TOKENS:
+        decisions = [_keep(d.unit, "too small to gain") if d.action is Action.SUMMARISE else d for d in decisions]
+        target = 0
+    plan = Plan(strategy=name, decisions=tuple(decisions), summary_target_tokens=target)
+    return _within_limit(plan, situation) if plan.tokens_after > situation.limit_tokens else plan
+
+
+MIN_SUMMARY_TOKENS = 24
+"""Below this a summary is only its own heading."""
+
+_MIN_SUMMARY_SHARE = 0.15
+"""Of the threshold: what a summary may take even where the floor leaves no room. Then the threshold cannot be kept
+anyway, and forgetting everything would not change that."""
+
+
+def _summary_target(decisions: Sequence[Decision], situation: Situation, *, after_share: float) -> int:
+    """Return how long the summary may be: `compression_ratio` of what it stands for, or less to leave room to grow.
+
+    It always stays below 80 % of what it replaces now, so that each compression makes progress.
+    """
+    replaced = [decision.unit for decision in decisions if decision.action is Action.SUMMARISE]
+    covered = sum(original_tokens(entry) for unit in replaced for entry in unit.entries)
+    kept = sum(decision.tokens_after for decision in decisions) - situation.floor_tokens
+    room = max(
+        int(situation.room_tokens * after_share) - max(0, kept), int(situation.threshold_tokens * _MIN_SUMMARY_SHARE)
+    )
+    return min(int(covered * situation.compression_ratio), room, int(sum(unit.tokens for unit in replaced) * 0.8))
+
+
+def original_tokens(entry: Entry) -> int:
+    """Return what the entry's messages measured when they were added."""
+    return entry.tokens if entry.covers is None else entry.covers.tokens
+
+
+def _within_limit(plan: Plan, situation: Situation) -> Plan:
+    """Mask and clamp what a plan kept until it fits the hard limit: recent results, oldest first, then the newest."""
+    decisions = list(plan.decisions)
+    for index, decision in enumerate(decisions[:-1]):
+        if _total(decisions, plan) <= situation.limit_tokens:
+            break
+        if decision.action is Action.KEEP and index not in situation.protected:
+            decisions[index] = _masked(decision.unit, "masked to fit max_context_tokens")
+    excess = _total(decisions, plan) - situation.limit_tokens
+    for index in sorted(_clampable(decisions, situation), key=lambda i: -decisions[i].tokens_after):
+        if excess <= 0:
+            break
+        clamped = _clamped(decisions[index].unit, excess)
+        excess -= decisions[index].tokens_after - clamped.tokens_after
+        decisions[index] = clamped
+    return replace(plan, decisions=tuple(decisions))
+
+
+def _total(decisions: Sequence[Decision], plan: Plan) -> int:
+    return sum(decision.tokens_after for decision in decisions) + plan.summary_target_tokens
+
+
+CLAMPABLE_REASONS = frozenset({"newest user message"})
+"""Protected units whose tool results may be clamped all the same: a provider that carries results and the user's
+words in one message must not make a giant result untouchable."""
+
+
+def _clampable(decisions: Sequence[Decision], situation: Situation) -> list[int]:
+    return [
+        index
+        for index, decision in enumerate(decisions)
+        if decision.action is Action.KEEP
+        and any(entry.reading.results for entry in decision.unit.entries)
+        and (index not in situation.protected or situation.protected[index] in CLAMPABLE_REASONS)
+    ]
+
+
+def _clamped(unit: Unit, excess_tokens: int) -> Decision:
+    """Shorten the results of a unit by the excess, but leave each enough to be worth its place."""
+    smallest = min(unit.tokens, masked_size(unit) + _CLAMP_MIN_TOKENS)
+    # 5 % more than the excess: the estimate of where a text must be cut is by characters.
+    after = max(smallest, unit.tokens - int(excess_tokens * 1.05) - 16)
+    return Decision(unit=unit, action=Action.CLAMP, reason="clamped to fit max_context_tokens", tokens_after=after)
+
+
+_CLAMP_MIN_TOKENS = 64
+
+# Characters per token of ordinary tool output by o200k_base, rounded down; only for estimates in plans.
+CHARACTERS_PER_TOKEN = 3.2
+
+_MASKABLE_CHARACTERS = 240
+"""A shorter result is hardly longer than its placeholder."""
+
+
+def masked_size(unit: Unit) -> int:
+    """Estimate the unit's tokens after masking; its current size if there is nothing to mask."""
+    size = unit.tokens
+    calls = {call.id: call for call in unit.calls()}
+    for entry in unit.entries:
+        for index in maskable_results(entry):
+            result = entry.reading.results[index]
+            text = placeholder(calls.get(result.call_id), entry, index)
+            size -= max(0, int((len(result.text) - len(text)) / CHARACTERS_PER_TOKEN))
+    return max(size, len(unit.entries) * 4)
+
+
+def maskable_results(entry: Entry) -> list[int]:
+    """Return the indices of the entry's results that a placeholder would shorten."""
+    if entry.kind is not Kind.ORIGINAL:
+        return []
+    return [i for i, result in enumerate(entry.reading.results) if len(result.text) > _MASKABLE_CHARACTERS]
+
+
+def placeholder(call: ToolCall | None, entry: Entry, index: int) -> str:
+    """Return the line that stands for a tool result; the same result always gives the same line."""
+    result = entry.reading.results[index]
+    name = call.name if call is not None else result.name or "tool"
+    arguments = brief_arguments(call.arguments) if call is not None else ""
+    kind = "error result" if result.is_error else "result"
+    lines = result.text.count("\n") + 1
+    tokens = result_share(entry.reading, index, entry.tokens)
+    return f"[{kind} of {name}({arguments}): {lines:,} lines, {tokens:,} tokens, ref {entry.ref}]"
+
+
+def result_share(reading: Reading, index: int, tokens: int) -> int:
+    """Estimate the tokens of one result from its share of the message's results, by characters."""
+    total = sum(len(result.text) for result in reading.results) or 1
+    return round(tokens * len(reading.results[index].text) / total)
+
+
+def brief_arguments(arguments: str, *, limit_characters: int = 80) -> str:
+    """Return a call's JSON arguments as `path=a.py, line=3`, cut at a limit."""
+    try:
+        decoded = json.loads(arguments)
+    except (ValueError, RecursionError):  # models write anything, nested ten thousand deep too
+        decoded = None
+    pairs = [f"{key}={value}" for key, value in decoded.items()] if isinstance(decoded, dict) else [arguments]
+    text = " ".join(", ".join(pairs).split())
+    return text if len(text) <= limit_characters else f"{text[: limit_characters - 1]}…"

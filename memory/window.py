@@ -1,0 +1,190 @@
+"""The window: what is sent to the model now, as entries over an append-only log.
+
+Every added message gets a sequence number and is never edited. An entry is the message itself, a masked copy of
+it, or a summary that names the messages it stands for. Messages that belong together (a call, its results, the
+reasoning that produced it) form one unit; the window is cut only between units.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .messages import Reading, ToolCall
+
+
+class Kind(StrEnum):
+    """What an entry is, compared with what the caller added."""
+
+    ORIGINAL = "original"
+    """The caller's own object."""
+    MASKED = "masked"
+    """A copy in which tool results are placeholders or clamped; the archive has the original."""
+    SUMMARY = "summary"
+    """A message that the compressor wrote in place of others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """The messages that a summary stands for."""
+
+    seqs: tuple[int, ...]
+    """Ascending sequence numbers."""
+    tokens: int
+    """What these messages measured when they were added."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One message of the window."""
+
+    seq: int
+    """Number of the message in the log, from 1; a summary has the number of the first message it covers."""
+    message: object
+    """What is sent: for an original, the very object that the caller added."""
+    reading: Reading
+    tokens: int
+    """By the manager's counter, before calibration."""
+    kind: Kind = Kind.ORIGINAL
+    covers: Coverage | None = None
+    """Set for summaries only."""
+
+    @property
+    def ref(self) -> str:
+        """The reference under which the archive finds the message, for example `r17`."""
+        return reference(self.seq)
+
+
+def reference(seq: int) -> str:
+    """Return the public name of a sequence number."""
+    return f"r{seq}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """Entries that stay or go together: `entries[start:stop]` of the window."""
+
+    start: int
+    stop: int
+    entries: tuple[Entry, ...]
+    tokens: int
+    is_open: bool
+    """A call of the newest response still waits for its result."""
+
+    @property
+    def is_summary(self) -> bool:
+        return self.entries[0].kind is Kind.SUMMARY
+
+    @property
+    def refs(self) -> str:
+        """The references of the unit, for people: `r4` or `r4-r6`."""
+        first, last = self.entries[0].ref, self.entries[-1].ref
+        return first if first == last else f"{first}-{last}"
+
+    def calls(self) -> Iterator[ToolCall]:
+        """Yield every tool call of the unit in order."""
+        for entry in self.entries:
+            yield from entry.reading.calls
+
+
+class OpenCalls:
+    """Which calls of the newest response still wait for a result, kept up to date message by message.
+
+    A call whose response was followed by another response of the model is dead, not open: nothing will answer it.
+    """
+
+    def __init__(self, *, splits_responses: bool) -> None:
+        self._splits_responses = splits_responses
+        self._open: list[ToolCall] = []
+        self._after_assistant = False
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def add(self, reading: Reading) -> bool:
+        """Take note of the next message. Return whether it begins a new response of the model."""
+        is_assistant = reading.role == "assistant"
+        begins = is_assistant and not (self._splits_responses and self._after_assistant)
+        if begins:
+            self._open.clear()
+        self._open.extend(reading.calls)
+        for result in reading.results:
+            _take_match(self._open, result.call_id, result.name)
+        self._after_assistant = is_assistant
+        return begins
+
+
+def units(entries: Sequence[Entry], *, splits_responses: bool) -> list[Unit]:
+    """Divide the window into units, in order. O(n).
+
+    A boundary lies before an entry if no call before it is answered at or after it, no reasoning before it belongs
+    to it, and no call before it is still open.
+
+    Source: Anthropic answers 400 when a `tool_use` lacks its `tool_result` in the next message, OpenAI chat when a
+    call lacks its `tool` message, Gemini when the numbers of calls and responses differ (validity-rules C-3).
+    """
+    answered_at, first_open = _pair(entries, splits_responses=splits_responses)
+    boundaries = list(_boundaries(entries, answered_at, first_open))
+    return [
+        _unit(entries, start, stop, is_open=first_open is not None and stop > first_open)
+        for start, stop in zip(boundaries, [*boundaries[1:], len(entries)], strict=True)
+    ]
+
+
+def _unit(entries: Sequence[Entry], start: int, stop: int, *, is_open: bool) -> Unit:
+    members = tuple(entries[start:stop])
+    return Unit(start=start, stop=stop, entries=members, tokens=sum(e.tokens for e in members), is_open=is_open)
+
+
+def _pair(entries: Sequence[Entry], *, splits_responses: bool) -> tuple[dict[int, int], int | None]:
+    """Return (index of a calling entry -> index of its last answer) and the index of the first open call."""
+    answered_at: dict[int, int] = {}
+    waiting: defaultdict[str | None, list[tuple[int, ToolCall]]] = defaultdict(list)
+    newest_response = 0
+    for index, entry in enumerate(entries):
+        reading = entry.reading
+        if reading.role == "assistant" and not (
+            splits_responses and index and entries[index - 1].reading.role == "assistant"
+        ):
+            newest_response = index
+        for call in reading.calls:
+            waiting[call.id].append((index, call))
+        for result in reading.results:
+            caller = _pop_caller(waiting[result.call_id], result.name, has_id=result.call_id is not None)
+            if caller is not None:
+                answered_at[caller] = index
+    unanswered = [index for calls in waiting.values() for index, _ in calls if index >= newest_response]
+    return answered_at, min(unanswered, default=None)
+
+
+def _pop_caller(calls: list[tuple[int, ToolCall]], name: str | None, *, has_id: bool) -> int | None:
+    """Take the call that a result answers: the nearest earlier one of the same id; without ids the first by name."""
+    if has_id:
+        return calls.pop()[0] if calls else None
+    for position, (index, call) in enumerate(calls):
+        if name is None or call.name == name:
+            del calls[position]
+            return index
+    return None
+
+
+def _boundaries(entries: Sequence[Entry], answered_at: dict[int, int], first_open: int | None) -> Iterable[int]:
+    bound_until = -1
+    follows_reasoning = False
+    for index, entry in enumerate(entries):
+        is_assistant = entry.reading.role == "assistant"
+        follows_reasoning = follows_reasoning and is_assistant
+        waits = first_open is not None and index > first_open
+        if index > bound_until and not follows_reasoning and not waits:
+            yield index
+        bound_until = max(bound_until, answered_at.get(index, -1))
+        follows_reasoning = follows_reasoning or entry.reading.binds_next
+
+
+def _take_match(calls: list[ToolCall], call_id: str | None, name: str | None) -> None:
+    for position, call in enumerate(calls):
+        if call.id == call_id and (call_id is not None or name is None or call.name == name):
+            del calls[position]
+            return
