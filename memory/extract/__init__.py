@@ -1,0 +1,8 @@
+"""Summaries without a model: what was asked, done, found, decided and is open, with every identifier word for word."""
+
+from __future__ import annotations
+
+from .digest import Digest, Source, digest
+from .render import missing_identifiers, render
+
+__all__ = ["Digest", "Source", "digest", "missing_identifiers", "render"]

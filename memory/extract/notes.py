@@ -1,0 +1,197 @@
+"""The course of events: what was asked, what was done with which outcome, what was said, what is planned."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..messages import ToolCall, ToolResult
+
+MAX_QUOTE = 280
+"""Characters of one quotation; longer ones are cut at a sentence or a word."""
+MAX_LABEL = 120
+
+_PATH_KEYS = ("path", "file_path", "filePath", "filepath", "file", "filename", "absolute_path", "target_file")
+_COMMAND_KEYS = ("command", "cmd", "script", "code")
+_QUERY_KEYS = ("url", "query", "pattern", "regex", "expression", "q", "prompt", "thought")
+_CHANGING = re.compile(r"(?i)edit|write|create|replace|patch|insert|update|delete|remove|move|rename|save|append")
+_READING = frozenset("awk bat cat cd echo find grep head jq less ls nl pwd rg sed tail tree wc which".split())
+_ITEM_TEXT = ("content", "step", "task", "title", "text", "description", "activeForm")
+_FINISHED = frozenset(("completed", "complete", "done", "finished", "cancelled", "canceled", "closed"))
+
+_ERROR = re.compile(
+    r"\b(?:\w*Error|\w*Exception|error(?:\[\w+\])?|fatal|panic|FAIL|FAILED|Failed|Failure|ERROR|FATAL):"
+    r"|command not found|No such file|[Pp]ermission denied|npm ERR!|Traceback \(most recent"
+)
+_EXIT = re.compile(r"(?i)\bexit(?:ed)?(?: with)?(?: code| status)?[: =]+(-?\d+)")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+_RULE = re.compile(
+    r"(?i)\b(?:must|never|always|don't|do not|only|ensure|make sure|important|critical|require[ds]?|should|cannot"
+    r"|without|muss|müssen|nie|niemals|immer|nicht|wichtig|debe|nunca|siempre|doit|jamais|toujours|deve|sempre)\b"
+    r"|必须|不要|不能|禁止|务必|必ず|しないで|絶対|должен|нельзя|никогда|всегда|반드시"
+)
+_FINDING = re.compile(
+    r"(?i)\b(?:decid\w+|chose\w*|choose|instead|because|root cause|the (?:issue|problem|bug|reason|fix)|found|turns out"
+    r"|confirm\w*|conclu\w+|therefore|will use|need to|must|should|fixed|works|fails|now i (?:understand|see|know))\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Words of a message, verbatim, with the message's reference."""
+
+    ref: str
+    text: str
+    weight: int = 0
+    """How many signs of a rule or a finding it shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A tool call and what came of it; the same call made again replaces the earlier."""
+
+    tool: str
+    label: str
+    """The path, the command, the query: what the call was about, one line."""
+    shape: str
+    """`file`, `command` or `other`."""
+    changes: bool
+    refs: tuple[str, ...]
+    """Messages that made the call: the first and the newest ones."""
+    outcome: str
+    failed: bool
+    position: int
+
+
+def arguments_of(call: ToolCall) -> Mapping[str, Any]:
+    """Return the arguments as a mapping; text that is no JSON object stands under the empty name."""
+    try:
+        parsed = json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        return {"": call.arguments}
+    return parsed if isinstance(parsed, dict) else {"": call.arguments}
+
+
+def strings_in(value: object, depth: int = 0) -> Iterator[str]:
+    """Yield the string leaves and the keys' values of decoded JSON; nesting beyond 40 is payload."""
+    if isinstance(value, str):
+        yield value
+    elif depth > 40:
+        return
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from strings_in(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings_in(item, depth + 1)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield str(value)
+
+
+def begin(call: ToolCall, arguments: Mapping[str, Any], *, ref: str, position: int) -> Action:
+    """Note a call; its outcome comes with the result."""
+    label, shape = _about(call, arguments)
+    verb = str(arguments.get("command", "")) if shape == "file" else ""
+    changes = bool(_CHANGING.search(f"{call.name} {verb[:40]}"))
+    return Action(call.name, label, shape, changes, (ref,), "", False, position)
+
+
+def _about(call: ToolCall, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    for keys, shape in ((_PATH_KEYS, "file"), (_COMMAND_KEYS, "command"), (_QUERY_KEYS, "other")):
+        for key in keys:
+            value = arguments.get(key)
+            if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+                value = " ".join(value)
+            if isinstance(value, str) and value.strip():
+                return first_line(value, MAX_LABEL), shape
+    return first_line(call.arguments, MAX_LABEL), "other"
+
+
+def is_reading(action: Action) -> bool:
+    """Whether a command only shows things; then what looks like an error in its output is text it shows."""
+    words = action.label.split()
+    return action.shape == "command" and bool(words) and words[0].rpartition("/")[2] in _READING
+
+
+def outcome_of(action: Action, result: ToolResult) -> tuple[str, bool]:
+    """Return the line that tells how it ended, and whether it failed."""
+    text = result.text
+    if action.shape != "command" and not result.is_error:
+        return (text.strip(), False) if 0 < len(text) <= 90 and "\n" not in text.strip() else ("", False)
+    code = _EXIT.search(text, max(0, len(text) - 400)) or _EXIT.search(text[:400])
+    failed = result.is_error or (code is not None and code.group(1) != "0")
+    if failed or not is_reading(action):
+        error = error_line(text)
+        if error:
+            return error, True
+    if is_reading(action) and not failed:
+        return "", False
+    return _last_line(text), failed
+
+
+def error_line(text: str) -> str:
+    """Return the first line that reports an error, or nothing."""
+    for found in _ERROR.finditer(text):
+        start = text.rfind("\n", 0, found.start()) + 1
+        end = text.find("\n", found.end())
+        line = text[start : end if end >= 0 else len(text)].strip()
+        if found.start() - start <= 100 and not line.startswith(("except", "raise", "catch", "#", "//", "Traceback")):
+            return line[:MAX_QUOTE]
+    return ""
+
+
+def _last_line(text: str) -> str:
+    tail = text[-2_000:].rstrip().rsplit("\n", 1)[-1].strip()
+    return tail[:140] if not tail.startswith(("{", "[", "<", "}")) else ""
+
+
+def first_line(text: str, limit: int) -> str:
+    """Return the first line that says something, cut at `limit` characters."""
+    for line in text[: 4 * limit].strip().splitlines():
+        if line.strip():
+            return line.strip()[:limit]
+    return ""
+
+
+def asked(text: str, ref: str) -> Quote:
+    """Quote a user message: whole when short, else its beginning and what it says must or must never be."""
+    sentences = [s.strip() for s in _SENTENCE.split(text[:20_000]) if s and s.strip()]
+    picked: list[str] = []
+    room = 2 * MAX_QUOTE
+    rules = sum(1 for s in sentences if _RULE.search(s))
+    for number, sentence in enumerate(sentences):
+        if (number == 0 or len(text) <= room or _RULE.search(sentence)) and len(sentence) <= room:
+            picked.append(sentence)
+            room -= len(sentence)
+    if not picked and sentences:
+        picked.append(sentences[0][:MAX_QUOTE])
+    return Quote(ref, " … ".join(picked) if len(text) > 2 * MAX_QUOTE else " ".join(picked), rules)
+
+
+def said(text: str, ref: str) -> Iterator[Quote]:
+    """Quote the sentences of an assistant's text that tell what it found or decided, and how it ends."""
+    sentences = [s.strip() for s in _SENTENCE.split(text[:20_000]) if s and len(s.strip()) > 20]
+    ranked = sorted(enumerate(sentences), key=lambda item: (-len(_FINDING.findall(item[1])), item[0]))
+    for _, sentence in sorted(ranked[:3]):
+        weight = len(_FINDING.findall(sentence))
+        if weight and len(sentence) <= MAX_QUOTE:
+            yield Quote(ref, sentence, weight)
+
+
+def planned(arguments: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the unfinished items if the arguments hold a list of tasks with a status, else None."""
+    for value in arguments.values():
+        if isinstance(value, list) and value and all(isinstance(i, dict) and "status" in i for i in value):
+            return tuple(
+                f"{item['status']}: {first_line(_item_text(item), MAX_QUOTE)}"
+                for item in value[:40]
+                if str(item["status"]).lower() not in _FINISHED
+            )
+    return None
+
+
+def _item_text(item: Mapping[str, Any]) -> str:
+    return next((item[key] for key in _ITEM_TEXT if isinstance(item.get(key), str)), "")
