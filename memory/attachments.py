@@ -10,13 +10,15 @@ import base64
 import binascii
 import math
 import re
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Literal, TypeAlias, TypeVar
 
 from .messages import Attachment
-from .models import Family, bare_name, family_of
+from .models import Family, bare_name, family_of, is_since_opus_4_7
 
 Kind: TypeAlias = Literal["image", "audio", "video", "document"]
 _Size: TypeAlias = tuple[int, int] | None
+_Rule = TypeVar("_Rule")
 
 _PDF_LIMIT_BYTES = 4 * 1024 * 1024
 """A page count is looked for in this much of a PDF: a few milliseconds."""
@@ -69,9 +71,9 @@ def attachment_tokens(attachment: Attachment, *, model: str | None = None, provi
         case "audio":
             return _audio_tokens(attachment, family)
         case "video":
-            return _video_tokens(attachment)
+            return _video_tokens(attachment, name)
         case "document":
-            return _document_tokens(attachment, family)
+            return _document_tokens(attachment, family, name)
 
 
 # --- Images -----------------------------------------------------------------------------------------------------------
@@ -91,12 +93,29 @@ def _image_tokens(image: Attachment, family: Family, model: str) -> int:
             return _openai_image(size, model, image.detail)
 
 
-_PATCHES = {"gpt-4.1-mini": 1.62, "gpt-4.1-nano": 2.46, "gpt-5-mini": 1.62, "gpt-5-nano": 2.46, "o4-mini": 1.72}
-"""Tokens per 32-pixel patch, at most 1,536 patches an image.
+_PATCHES = {
+    "gpt-4.1-mini": (1.62, 1536),
+    "gpt-4.1-nano": (2.46, 1536),
+    "o4-mini": (1.72, 1536),
+    "codex-mini": (1.72, 1536),
+    "gpt-5-mini": (1.2, 1536),
+    "gpt-5-nano": (1.5, 1536),
+    "gpt-5.2": (1.2, 1536),
+    "gpt-5.3": (1.2, 1536),
+    "gpt-5.4-mini": (1.2, 1536),
+    "gpt-5.4-nano": (1.2, 1536),
+    "gpt-5.": (1.2, 2500),
+    "gpt-6": (1.2, 2500),
+}
+"""(tokens per patch of 32 pixels, most patches an image) by the beginning of the name, `gpt-5.1` excepted.
 
-Source: https://platform.openai.com/docs/guides/images-vision (2025-11). The bill of gpt-5-mini was measured lower,
-at 1.2: https://community.openai.com/t/1344040 (2026-06); we keep what the documentation says.
+Source: https://platform.openai.com/docs/guides/images-vision (2026), except that what was measured on the bill stands
+here for gpt-5 and later, where the documentation says 1.62 and more:
+https://community.openai.com/t/1344040 and https://community.openai.com/t/1377015 (2026-06).
 """
+
+_ORIGINAL_PATCHES = 10_000
+"""Most patches with `detail: original`, where a model has it. Source as above."""
 
 _TILES = {
     "gpt-4o-mini": (2833, 5667),
@@ -105,33 +124,42 @@ _TILES = {
     "o1": (75, 150),
     "o3": (75, 150),
 }
-"""(base, per tile of 512 pixels); all others 85 and 170. Source as for patches."""
+"""(base, per tile of 512 pixels); all others 85 and 170. Source: the documentation above."""
 
 
 def _openai_image(size: tuple[int, int], model: str, detail: str | None) -> int:
-    for name, tokens_per_patch in _PATCHES.items():
-        if model.startswith(name):
-            return math.ceil(_openai_patches(size) * tokens_per_patch)
-    base, per_tile = next((rule for name, rule in _TILES.items() if model.startswith(name)), (85, 170))
+    patches = None if model.startswith("gpt-5.1") else _by_prefix(_PATCHES, model)
+    if patches is not None:
+        tokens_per_patch, most = patches
+        if detail == "original" and most > 1536:
+            most = _ORIGINAL_PATCHES
+        return math.ceil(_openai_patches(size, most) * tokens_per_patch)
+    base, per_tile = _by_prefix(_TILES, model) or (85, 170)
     return base if detail == "low" else base + per_tile * _openai_tiles(size)
+
+
+def _by_prefix(table: Mapping[str, _Rule], model: str) -> _Rule | None:
+    """Return the rule of the longest beginning of a name: `gpt-4o-mini` is not `gpt-4o`."""
+    found = max((prefix for prefix in table if model.startswith(prefix)), key=len, default=None)
+    return None if found is None else table[found]
 
 
 def _openai_tiles(size: tuple[int, int]) -> int:
     """Fit into 2048 x 2048, scale the short side down to 768, count tiles of 512 (the documented order)."""
-    width, height = size
-    fit = min(1.0, 2048 / max(width, height))
-    fit = min(fit, 768 / min(width, height))
-    return math.ceil(round(width * fit) / 512) * math.ceil(round(height * fit) / 512)
+    fit = min(1.0, 2048 / max(size))
+    fit = min(fit, 768 / min(size))
+    return math.ceil(round(size[0] * fit) / 512) * math.ceil(round(size[1] * fit) / 512)
 
 
-def _openai_patches(size: tuple[int, int]) -> int:
-    width, height = size
-    patches = math.ceil(width / 32) * math.ceil(height / 32)
-    return min(patches, 1536)
-
-
-_HIGH_RESOLUTION = re.compile(r"claude-(?:opus-4-[789]|(?:opus|sonnet|haiku|fable|mythos)-[5-9])")
-"""Claude models that see up to 2576 pixels a side. Source: see `_anthropic_image`."""
+def _openai_patches(size: tuple[int, int], most: int) -> int:
+    """Count patches of 32 pixels; too large an image is shrunk until whole patches fit, as documented."""
+    width, height = size[0] / 32, size[1] / 32
+    if math.ceil(width) * math.ceil(height) <= most:
+        return math.ceil(width) * math.ceil(height)
+    fit = math.sqrt(most / (width * height))
+    fit *= min(max(1, math.floor(side * fit)) / (side * fit) for side in (width, height))
+    # Rounded first, since 33.000000001 patches are 33.
+    return min(most, math.ceil(round(width * fit, 6)) * math.ceil(round(height * fit, 6)))
 
 
 def _anthropic_image(size: tuple[int, int], model: str) -> int:
@@ -141,22 +169,27 @@ def _anthropic_image(size: tuple[int, int], model: str) -> int:
     1,568 tokens; 2,576 pixels and 4,784 tokens for models since Claude Opus 4.7. The older rule of thumb,
     width x height / 750, gives the same within a few per cent.
     """
-    longest, most = (2576, 4784) if _HIGH_RESOLUTION.search(model) else (1568, 1568)
+    longest, most = (2576, 4784) if is_since_opus_4_7(model) else (1568, 1568)
     fit = min(1.0, longest / max(size))
     return min(most, math.ceil(size[0] * fit / 28) * math.ceil(size[1] * fit / 28))
 
 
 def _gemini_image(size: tuple[int, int], model: str) -> int:
-    """258 tokens up to 384 x 384, else 258 per tile of 768; Gemini 3 and later bill 1,120 an image by default.
+    """258 tokens up to 384 x 384, else 258 per tile; Gemini 3 and later bill 1,120 an image by default.
 
-    Source: https://ai.google.dev/gemini-api/docs/tokens and https://ai.google.dev/gemini-api/docs/media-resolution
-    (2026-01).
+    Tiles are the short side / 1.5 wide, between 256 and 768 pixels. Sources:
+    https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/image-understanding and
+    https://ai.google.dev/gemini-api/docs/media-resolution (2026-01).
     """
-    if re.match(r"gemini-[3-9]", model):
+    if _SINCE_GEMINI_3.match(model):
         return 1120
     if max(size) <= 384:
         return 258
-    return 258 * math.ceil(size[0] / 768) * math.ceil(size[1] / 768)
+    tile = min(768, max(256, min(size) // 1.5))
+    return 258 * math.ceil(size[0] / tile) * math.ceil(size[1] / tile)
+
+
+_SINCE_GEMINI_3 = re.compile(r"gemini-[3-9]")
 
 
 # --- Sound, film, documents -------------------------------------------------------------------------------------------
@@ -183,29 +216,35 @@ def _audio_tokens(audio: Attachment, family: Family) -> int:
     return math.ceil(seconds * (32 if family == "gemini" else 10))
 
 
-def _video_tokens(video: Attachment) -> int:
-    """263 tokens a second, frames only. Source: https://ai.google.dev/gemini-api/docs/tokens (2026-01)."""
+def _video_tokens(video: Attachment, model: str) -> int:
+    """263 tokens a second before Gemini 3, then 70: one frame. Nobody else takes films.
+
+    Source: https://ai.google.dev/gemini-api/docs/tokens and https://ai.google.dev/gemini-api/docs/media-resolution
+    (2026-01).
+    """
     seconds = video.duration_seconds
     if seconds is None:
         seconds = video.size_bytes / _VIDEO_BYTES_PER_SECOND if video.size_bytes else _DEFAULT_VIDEO_SECONDS
-    return math.ceil(seconds * 263)
+    return math.ceil(seconds * (70 if _SINCE_GEMINI_3.match(model) else 263))
 
 
-def _document_tokens(document: Attachment, family: Family) -> int:
-    """Tokens of a PDF by its pages; other documents by four bytes a token.
+def _document_tokens(document: Attachment, family: Family, model: str) -> int:
+    """Tokens of a PDF by its pages; of other documents by four bytes a token.
 
-    Source: Gemini bills 258 a page (https://ai.google.dev/gemini-api/docs/document-processing, 2026-01). Claude
-    bills 1,500 to 3,000 a page of text and each page's picture besides
-    (https://platform.claude.com/docs/en/build-with-claude/pdf-support, 2026-06): 2,250 + 1,568. OpenAI sends text
-    and picture of each page too (https://platform.openai.com/docs/guides/pdf-files, 2025-11): 2,250 / 1.2 + 765.
+    Gemini bills 258 a page, since Gemini 3 560 (https://ai.google.dev/gemini-api/docs/media-resolution, 2026-01).
+    Claude reads text and picture of each page: 7,000 for three pages by
+    https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages.html, 1,883 a page
+    measured on 30 (https://simonwillison.net/2026/Apr/20/claude-token-counts/): 2,250. OpenAI does too and publishes no
+    number (https://platform.openai.com/docs/guides/pdf-files): 1,500.
     """
     if document.media_type is not None and document.media_type.startswith("text/"):
         return (document.size_bytes or 0) // 4
     pages = document.page_count
     if pages is None:
         pages = max(1, (document.size_bytes or 0) // _PDF_BYTES_PER_PAGE)
-    per_page = {"gemini": 258, "anthropic": 3818}.get(family, 2640)
-    return pages * per_page
+    if family == "gemini":
+        return pages * (560 if _SINCE_GEMINI_3.match(model) else 258)
+    return pages * (2250 if family == "anthropic" else 1500)
 
 
 # --- Reading the head of the data -------------------------------------------------------------------------------------

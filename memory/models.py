@@ -61,3 +61,14 @@ def family_of(model: str | None, provider: str | None = None) -> Family:
     if name and provider is None:
         return "other"
     return _PROVIDERS.get((provider or "").lower(), "other")
+
+
+def is_since_opus_4_7(bare: str) -> bool:
+    """Whether a Claude, by its bare name, is Opus 4.7 or later: another tokenizer, and larger images.
+
+    Source: https://platform.claude.com/docs/en/about-claude/models/migration-guide (2026-06).
+    """
+    return _SINCE_OPUS_4_7.match(bare) is not None
+
+
+_SINCE_OPUS_4_7 = re.compile(r"claude-(?:opus-4[-.][7-9]|[a-z]+-(?:[5-9]|\d\d)(?!\d))")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .catalogue import Listing
 
 PriceTable: TypeAlias = Mapping[str, Mapping[str, float]]
-"""Model name to USD per million tokens: `input`, `output`, and if known `cache_read`, `cache_write`, `cache_write_1h`."""
+"""USD per million tokens by model: `input`, `output`, and if known `cache_read`, `cache_write`, `cache_write_1h`."""
 
 PRICING: PriceTable = MappingProxyType(
     {
@@ -161,9 +161,13 @@ def checked(table: PriceTable) -> dict[str, Mapping[str, float]]:
                 f"{', '.join(_RATE_NAMES[2:])} are allowed (USD per million tokens)"
             )
         for name, price in entry.items():
-            if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
+            if not _is_price(price):
                 raise ConfigError(f"pricing[{model!r}][{name!r}] must be a number of USD >= 0, got {price!r}")
     return {model.lower(): entry for model, entry in table.items()}
+
+
+def _is_price(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _entry(table: Mapping[str, object], model: str) -> str | None:

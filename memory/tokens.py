@@ -13,7 +13,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from .attachments import attachment_tokens
 from .messages import Reading
-from .models import bare_name, family_of
+from .models import bare_name, family_of, is_since_opus_4_7
 
 if TYPE_CHECKING:
     import tiktoken
@@ -53,11 +53,14 @@ class Tokenizer:
     factor: float = 1.0
     """Tokens of this family per token of `encoding`."""
     tokens_per_message: int = 4
+    """Three for the frame and one for the role (the cookbook of `_cookbook_tokens`)."""
     tokens_per_call: int = 8
-    tokens_per_result: int = 4
-    tokens_for_tools: int = 8
+    tokens_per_result: int = 6
+    tokens_for_tools: int = 12
     """Added once when a request carries any tools."""
-    tokens_per_tool: int = 8
+    tokens_per_tool: int = 7
+    tools_are_json: bool = True
+    """Whether schemas reach the model as JSON; OpenAI rewrites them."""
 
 
 class TiktokenCounter:
@@ -98,12 +101,53 @@ class TiktokenCounter:
         )
 
     def count_tools(self, tools: Sequence[Mapping[str, Any]]) -> int:
-        """Return the tokens of tool schemas, by their compact JSON."""
+        """Return the tokens of tool schemas in any provider's form; 0 for none.
+
+        OpenAI's by the formula of its cookbook, everybody else's by their compact JSON.
+        """
         if not tools:
             return 0
         kind = self.tokenizer
-        text = "\n".join(json.dumps(tool, separators=(",", ":"), ensure_ascii=False, default=str) for tool in tools)
-        return self._scaled(self._encode(text)) + kind.tokens_for_tools + kind.tokens_per_tool * len(tools)
+        functions = [function for tool in tools for function in _functions(tool)]
+        text = sum(map(self._json_tokens if kind.tools_are_json else self._cookbook_tokens, functions))
+        return self._scaled(text) + kind.tokens_for_tools + kind.tokens_per_tool * len(functions)
+
+    def _json_tokens(self, function: Mapping[str, Any]) -> int:
+        return self._encode(json.dumps(function, separators=(",", ":"), ensure_ascii=False, default=str))
+
+    def _cookbook_tokens(self, function: Mapping[str, Any]) -> int:
+        """Count a function as OpenAI's cookbook does, nested objects and lists likewise.
+
+        Source: `num_tokens_for_tools` in https://github.com/openai/openai-cookbook, "How to count tokens with
+        tiktoken" (2024-07), exact for its examples.
+        """
+        match function:
+            case {"name": str(name), "parameters": Mapping() as parameters}:
+                return self._line_tokens(name, function.get("description")) + self._schema_tokens(parameters)
+            case _:
+                return self._json_tokens(function)  # A built-in tool, such as web search.
+
+    def _schema_tokens(self, schema: Mapping[str, Any]) -> int:
+        properties = schema.get("properties")
+        if not isinstance(properties, Mapping) or not properties:
+            return 0
+        return 3 + sum(3 + self._property_tokens(name, value) for name, value in properties.items())
+
+    def _property_tokens(self, name: str, schema: Any) -> int:
+        if not isinstance(schema, Mapping):
+            return self._line_tokens(name)
+        items = schema.get("items")
+        nested = items if isinstance(items, Mapping) else schema
+        choices = schema.get("enum") or ()
+        return (
+            self._line_tokens(name, schema.get("type"), schema.get("description"))
+            + self._schema_tokens(nested)
+            + sum(3 + self._encode(str(choice)) for choice in choices)
+            - (3 if choices else 0)
+        )
+
+    def _line_tokens(self, *parts: object) -> int:
+        return self._encode(":".join(str(part or "").removesuffix(".") for part in parts))
 
     def _encode(self, text: str) -> int:
         if not text:
@@ -138,57 +182,126 @@ def _opaque_tokens(reading: Reading) -> int:
     return reading.opaque_characters // 4
 
 
+def _functions(tool: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the functions a tool declares: OpenAI chat wraps one, Gemini lists several, the others are bare."""
+    for name in ("functionDeclarations", "function_declarations"):
+        if isinstance(tool.get(name), Sequence):
+            return [one for one in tool[name] if isinstance(one, Mapping)]
+    function = tool.get("function")
+    return [function if isinstance(function, Mapping) else tool]
+
+
 def tokenizer_for(model: str | None, provider: str | None = None) -> Tokenizer:
     """Return the rule for a model; unknown models count as o200k, unscaled."""
     name = bare_name(model) if model else ""
     match family_of(model, provider):
         case "anthropic":
-            return _CLAUDE_SINCE_OPUS_4_7 if _NEW_CLAUDE.search(name) else _CLAUDE
+            return _CLAUDE_SINCE_OPUS_4_7 if is_since_opus_4_7(name) else _CLAUDE
         case "gemini":
             return _GEMINI
-        case "openai" | "other":
+        case "openai":
             return _CL100K if _USES_CL100K.match(name) else _O200K
+        case "other":
+            return _OTHER
 
 
 _USES_CL100K = re.compile(r"(?:ft:)?gpt-(?:3\.5|4(?:$|-(?!o)))")
 """gpt-4 and gpt-3.5; gpt-4o, gpt-4.1, gpt-4.5, gpt-5 and the o-series use o200k (tiktoken/model.py, 0.14)."""
 
-_NEW_CLAUDE = re.compile(r"claude-(?:opus-4-[789]|(?:opus|sonnet|haiku|fable|mythos)-[5-9])")
+_O200K = Tokenizer(encoding="o200k_base", tools_are_json=False)
+_CL100K = Tokenizer(encoding="cl100k_base", tokens_per_tool=10, tools_are_json=False)
+_OTHER = Tokenizer(encoding="o200k_base")
 
-_O200K = Tokenizer(encoding="o200k_base")
-_CL100K = Tokenizer(encoding="cl100k_base")
-_CLAUDE = Tokenizer(encoding="o200k_base", factor=1.2)
-_CLAUDE_SINCE_OPUS_4_7 = Tokenizer(encoding="o200k_base", factor=1.6)
-_GEMINI = Tokenizer(encoding="o200k_base", factor=1.05)
+_CLAUDE = Tokenizer(
+    encoding="o200k_base",
+    factor=1.2,
+    tokens_per_call=40,
+    tokens_per_result=25,
+    tokens_for_tools=346,
+    tokens_per_tool=10,
+)
+"""Claude before Opus 4.7; its tokenizer is not public.
+
+Factor: tiktoken counts 15 to 20 % less than Claude in prose (https://wpnews.pro/news/token-counting-done-right-stop-using-tiktoken-for-claude, 2026-06) and
+17 to 28 % less in text, code and JSON (https://github.com/strands-agents/harness-sdk/pull/2031, 2026); a proxy that
+scaled o200k by 1.15 was found to count too little (https://github.com/caozhiyuan/copilot-api/pull/134, 2026-03).
+Tools: a system prompt of 346 tokens comes with them
+(https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview, 2026-06). What frames calls and results is not
+published; short conversations with tools were measured at twice their bare text and more (the same pull request).
+"""
+
+_CLAUDE_SINCE_OPUS_4_7 = replace(_CLAUDE, factor=1.6)
+"""Claude since Opus 4.7 has another tokenizer: 1.33 times as many tokens for what agents send.
+
+Sources: 1.325 on seven real samples
+(https://www.claudecodecamp.com/p/i-measured-claude-4-7-s-new-tokenizer-here-s-what-it-costs-you, 2026-04), 1.00 to 1.46
+by language (https://sol.ava.dev/writings/2026-04-17-opus-4-7-tokenizer.html), up to 1.35 by Anthropic's own migration
+guide (https://platform.claude.com/docs/en/about-claude/models/migration-guide).
+"""
+
+_GEMINI = Tokenizer(encoding="o200k_base", factor=1.1)
+"""5 to 10 % more tokens than o200k in English (https://www.techcompare.app/token-counter/gemini-tokenization, 2026);
+every digit is a token of its own (https://www.emergentmind.com/topics/gemma-2-tokenizer, 2025-09).
+"""
 
 
 class Calibration:
     """A linear correction of estimates, learnt from what responses report.
 
     reported = scale x estimated + offset. The offset is what we were never told of (a system prompt, tools the caller
-    adds), so it is never negative. Starts at scale 1, offset 0, and looks at the most recent pairs only.
+    adds), so it is never negative. Starts at scale 1, offset 0; recent pairs weigh more.
+
+    Not for one message: `apply` corrects the size of a whole request.
     """
 
-    def __init__(self, *, window: int = 12) -> None:
-        self._pairs: deque[tuple[int, int]] = deque(maxlen=window)
+    def __init__(self) -> None:
+        self._pairs: deque[tuple[int, int]] = deque(maxlen=_PAIRS)
         self.scale = 1.0
         self.offset_tokens = 0
 
     def observe(self, *, estimated_tokens: int, reported_tokens: int) -> None:
-        """Learn from one request: what we counted for it, and what the provider reported. O(window)."""
-        if estimated_tokens <= 0 or reported_tokens <= 0:
-            return
-        self._pairs.append((estimated_tokens, reported_tokens))
-        self.scale, self.offset_tokens = _fit(self._pairs)
+        """Learn from one request: what we counted for it, and what the provider reported. Cost does not grow."""
+        if estimated_tokens > 0 and reported_tokens > 0:
+            self._pairs.append((estimated_tokens, reported_tokens))
+            self.scale, self.offset_tokens = _fit(self._pairs)
 
     def apply(self, tokens: int) -> int:
-        """Return the corrected size of a whole request."""
+        """Return the corrected size of a whole request, estimated at `tokens`."""
         return round(self.scale * tokens) + self.offset_tokens
 
 
-def _fit(pairs: Sequence[tuple[int, int]] | deque[tuple[int, int]]) -> tuple[float, int]:
-    estimated, reported = pairs[-1]
-    return (1.0, reported - estimated) if reported >= estimated else (reported / estimated, 0)
+_PAIRS = 16
+_DECAY = 0.85
+"""Weight of a pair relative to the next: after a compression or a change of content, the old ones fade."""
+_NOISE = 0.01
+"""How far a report strays from the line, as a share of it."""
+_PRIOR_SPREAD = 0.3
+"""How far the scale may be from 1 before anything is known."""
+_SCALES = (0.5, 2.5)
+
+
+def _fit(pairs: Sequence[tuple[int, int]]) -> tuple[float, int]:
+    """Return scale and offset: weighted least squares, with a pull of the scale towards 1.
+
+    One pair, or several of the same size, say nothing of the scale: then it stays at 1 and the surplus is the
+    offset. Only when less was reported than estimated is the scale at fault. As sizes spread, the data outweigh the
+    pull.
+    """
+    weights = [_DECAY**age / (_NOISE * reported) ** 2 for age, (_, reported) in enumerate(reversed(pairs))][::-1]
+    total = sum(weights)
+    middle_estimate = sum(w * e for w, (e, _) in zip(weights, pairs, strict=True)) / total
+    middle_report = sum(w * r for w, (_, r) in zip(weights, pairs, strict=True)) / total
+    pull = 1 / _PRIOR_SPREAD**2
+    rise = pull + sum(w * (e - middle_estimate) * (r - middle_report) for w, (e, r) in zip(weights, pairs, strict=True))
+    run = pull + sum(w * (e - middle_estimate) ** 2 for w, (e, _) in zip(weights, pairs, strict=True))
+    scale = min(max(rise / run, _SCALES[0]), _SCALES[1])
+    offset = middle_report - scale * middle_estimate
+    if offset >= 0:
+        return scale, round(offset)
+    through_zero = (pull + sum(w * e * r for w, (e, r) in zip(weights, pairs, strict=True))) / (
+        pull + sum(w * e * e for w, (e, _) in zip(weights, pairs, strict=True))
+    )
+    return min(max(through_zero, _SCALES[0]), _SCALES[1]), 0
 
 
 # --- Encodings --------------------------------------------------------------------------------------------------------

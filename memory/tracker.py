@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
 
+from .dialects import DIALECTS, detect
 from .messages import Dialect, DialectName, Fit, Reading, Wire
 from .models import Family, family_of
 from .native import to_wire, unwrap
@@ -51,17 +52,17 @@ class Totals:
     unpriced_tokens: int = 0
     """Input and output of calls priced by the default."""
 
-    def add(self, call: Call) -> None:
-        """Add one call to the sums."""
+    def add(self, call: Call, *, sign: Literal[1, -1] = 1) -> None:
+        """Add one call to the sums, or take it out again."""
         usage = call.usage
-        self.calls += 1
-        self.input_tokens += usage.input_tokens
-        self.output_tokens += usage.output_tokens
-        self.cache_read_tokens += usage.cache_read_tokens
-        self.cache_write_tokens += usage.cache_write_tokens + usage.cache_write_1h_tokens
-        self.cost_usd += call.cost_usd
-        self.estimated_calls += call.is_estimate
-        self.unpriced_tokens += usage.total_tokens if call.price_is_default else 0
+        self.calls += sign
+        self.input_tokens += sign * usage.input_tokens
+        self.output_tokens += sign * usage.output_tokens
+        self.cache_read_tokens += sign * usage.cache_read_tokens
+        self.cache_write_tokens += sign * (usage.cache_write_tokens + usage.cache_write_1h_tokens)
+        self.cost_usd += sign * call.cost_usd
+        self.estimated_calls += sign * call.is_estimate
+        self.unpriced_tokens += sign * usage.total_tokens if call.price_is_default else 0
 
 
 class TokenTracker:
@@ -69,7 +70,8 @@ class TokenTracker:
 
     Args:
         pricing: Prices of your own, USD per million tokens by model name
-            (`{"my-model": {"input": 1.0, "output": 4.0}}`); they win over everything else. A `default` in it prices unknown models; their cost stays marked.
+            (`{"my-model": {"input": 1.0, "output": 4.0}}`); they win over everything else. A `default` among them
+            prices unknown models, whose cost stays marked.
         default_model: What a call that names no model is priced as.
 
     Raises:
@@ -157,9 +159,26 @@ class TokenTracker:
             purpose: `summary` for the memory's own calls, which also count as `compression_cost`.
             is_estimate: The usage was counted, not reported.
         """
-        at = at or datetime.now(UTC)
+        call = self._priced(usage, model=model, at=at or datetime.now(UTC), purpose=purpose, is_estimate=is_estimate)
+        self.calls.append(call)
+        self._sum(call, sign=1)
+        return call
+
+    def amend(self, call: Call, usage: Usage, *, model: str | None = None) -> Call:
+        """Put what the provider reported in the place of an estimated call; return the new entry.
+
+        O(calls since), usually none.
+        """
+        reported = self._priced(usage, model=model or call.model, at=call.at, purpose=call.purpose, is_estimate=False)
+        index = next(i for i in range(len(self.calls) - 1, -1, -1) if self.calls[i] is call)
+        self.calls[index] = reported
+        self._sum(call, sign=-1)
+        self._sum(reported, sign=1)
+        return reported
+
+    def _priced(self, usage: Usage, *, model: str | None, at: datetime, purpose: Purpose, is_estimate: bool) -> Call:
         rates = self.rates(model, input_tokens=usage.input_tokens, at=at)
-        call = Call(
+        return Call(
             model=model or self.default_model,
             usage=usage,
             at=at,
@@ -168,10 +187,11 @@ class TokenTracker:
             is_estimate=is_estimate,
             price_is_default=rates.is_default,
         )
-        self.calls.append(call)
-        for totals in (self._all, self._by_purpose[purpose], self._by_model.setdefault(call.model or "", Totals())):
-            totals.add(call)
-        return call
+
+    def _sum(self, call: Call, *, sign: Literal[1, -1]) -> None:
+        by_model = self._by_model.setdefault(call.model or "", Totals())
+        for totals in (self._all, self._by_purpose[call.purpose], by_model):
+            totals.add(call, sign=sign)
 
     @property
     def total_input_tokens(self) -> int:
@@ -197,6 +217,17 @@ class TokenTracker:
     def compression_cost(self) -> float:
         """USD of the summary calls."""
         return self._by_purpose["summary"].cost_usd
+
+    @property
+    def compression_tokens(self) -> int:
+        """Input and output of the summary calls."""
+        summaries = self._by_purpose["summary"]
+        return summaries.input_tokens + summaries.output_tokens
+
+    @property
+    def request_count(self) -> int:
+        """How many calls the loop made, summaries not counted."""
+        return self._by_purpose["agent"].calls
 
     @property
     def unpriced_tokens(self) -> int:
@@ -226,8 +257,6 @@ _DIALECT_OF_FAMILY: Mapping[Family, DialectName] = MappingProxyType(
 
 def _read(wire: Wire, provider: str | None, model: str | None) -> Reading:
     """Read a message by the provider's dialect, or by the one it is written in where that is plainly another."""
-    from .dialects import DIALECTS, detect
-
     expected: Dialect = DIALECTS[_DIALECT_OF_FAMILY[family_of(None, provider) if provider else family_of(model)]]
     if expected.recognise(wire) is Fit.NO:
         return (detect([wire]) or expected).read(wire)

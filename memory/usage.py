@@ -60,10 +60,8 @@ def read_usage(response_or_usage: object) -> Usage | None:
     """
     if response_or_usage is None or isinstance(response_or_usage, Usage):
         return response_or_usage
-    for name in ("usage", "usage_metadata", "usageMetadata"):
-        inner = _field(response_or_usage, name)
-        if inner is not None and not callable(inner):
-            return read_usage(inner)
+    if (carried := carried_usage(response_or_usage)) is not None:
+        return carried
     fields = _Fields(response_or_usage)
     if fields.has("prompt_tokens"):
         return _openai_chat(fields)
@@ -73,6 +71,19 @@ def read_usage(response_or_usage: object) -> Usage | None:
         return _input_output(fields)
     if fields.has("input", "output"):
         return _plain(fields)
+    return None
+
+
+def carried_usage(message: object) -> Usage | None:
+    """Return the usage that travels on a response, None for a bare message.
+
+    Looks at the response's `usage` (or Gemini's `usage_metadata`) alone: a message has fields named `input` and
+    `output` that count no tokens.
+    """
+    for name in ("usage", "usage_metadata", "usageMetadata"):
+        inner = _field(message, name)
+        if inner is not None and not callable(inner):
+            return read_usage(inner)
     return None
 
 
