@@ -25,9 +25,10 @@ from .errors import (
     UnknownReferenceError,
 )
 from .events import Compressed, Degraded, Event, FloorReached, OverBudget
-from .manager import MemoryManager, format_stats
+from .manager import MemoryManager
 from .messages import Issue, LLMMessage
 from .short_term import ShortTermMemory
+from .stats import format_stats
 from .strategies import Action, Decision, Deletion, Masking, Plan, Selective, Situation, SlidingWindow, Strategy
 from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest
 from .tokens import TiktokenCounter, TokenCounter

@@ -37,7 +37,7 @@ from .strategies import (
 )
 from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading
 from .tokens import TiktokenCounter, TokenCounter
-from .window import Coverage, Entry, Kind, Unit, units
+from .window import SYSTEM_PROMPT, Coverage, Entry, Kind, Unit, units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,7 @@ class WorkingMemoryCompressor:
         dialect = detect(natives) or DIALECTS["openai_chat"]
         entries = [entry_of(m, seq, dialect, self.counter) for seq, m in enumerate(natives, start=1)]
         total = sum(entry.tokens for entry in entries)
-        protected = {e.seq: "system prompt" for e in entries if e.reading.role == "system"}
+        protected = {e.seq: SYSTEM_PROMPT for e in entries if e.reading.role == "system"}
         view = View(
             entries=entries,
             dialect=dialect,
@@ -275,7 +275,8 @@ class WorkingMemoryCompressor:
         head = heading(*_span(_covered(gone)))
         return SummaryRequest(
             sources=[self._source(entry) for entry in gone if entry.kind is not Kind.SUMMARY],
-            previous=[view.summaries[entry.seq] for entry in gone if entry.kind is Kind.SUMMARY],
+            # Every plan that summarises takes the older summary in, so there is at most one.
+            previous=next((view.summaries[entry.seq] for entry in gone if entry.kind is Kind.SUMMARY), None),
             target_tokens=max(1, plan.summary_target_tokens - self.counter.count_text(head) - _MESSAGE_OVERHEAD),
             count=self.counter.count_text,
             task=view.task,
@@ -288,9 +289,7 @@ class WorkingMemoryCompressor:
         record = self.archive.get(entry.ref)
         return Source(ref=entry.ref, reading=record.reading, tokens=record.tokens)
 
-    def _checked(
-        self, plan: Plan, view: View, summary: Summary | None, degradations: Sequence[Degraded]
-    ) -> Compaction:
+    def _checked(self, plan: Plan, view: View, summary: Summary | None, degradations: Sequence[Degraded]) -> Compaction:
         """Build the new window; refuse it unless it is smaller and as valid as the old one.
 
         Raises:
@@ -473,4 +472,6 @@ def clamped(text: str, keep_tokens: int, ref: str) -> str:
         return text
     head, tail = room * 2 // 3, room // 3
     cut = len(text) - head - tail
-    return f"{text[:head]}\n[… {cut:,} of {len(text):,} characters cut, ref {ref} has all …]\n{text[len(text) - tail :]}"
+    return (
+        f"{text[:head]}\n[… {cut:,} of {len(text):,} characters cut, ref {ref} has all …]\n{text[len(text) - tail :]}"
+    )

@@ -182,8 +182,9 @@ class Llm:
             messages = [LLMMessage("system", call.instructions), LLMMessage("user", call.prompt)]
             return await self._call_async(messages, tools=None, max_tokens=call.max_output_tokens)
         ask = cast(Callable[[str], object], self._target)
-        if inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(getattr(ask, "__call__", None)):
+        if inspect.iscoroutinefunction(ask):
             return await cast(Awaitable[object], ask(_one_prompt(call)))
+        # Also for an object whose `__call__` is asynchronous: the thread only makes its coroutine.
         answer = await asyncio.to_thread(ask, _one_prompt(call))
         return await answer if inspect.isawaitable(answer) else answer
 
@@ -212,7 +213,7 @@ def _in_thread(ask: Callable[[], object], call: ModelCall) -> object:
     def run() -> None:
         try:
             outcome.append(ask())
-        except Exception as error:  # the user's model: anything may come out of it
+        except Exception as error:  # noqa: BLE001 - the user's model: anything may come out of it
             failure.append(error)
 
     worker = threading.Thread(target=run, name="memory-summary", daemon=True)

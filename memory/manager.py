@@ -18,12 +18,13 @@ from .llm import Steps, adrive, drive
 from .messages import Dialect, DialectName
 from .native import unwrap
 from .short_term import ShortTermMemory
+from .stats import spending
 from .strategies import Action, Plan, Strategy
 from .summarize import Summarizer, Summary
 from .tokens import Calibration, TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
-from .usage import Usage, read_model, read_usage
-from .window import Entry, Kind, OpenCalls, reference, units
+from .usage import Usage, carried_usage, read_model, read_usage
+from .window import Entry, Kind, Window
 
 logger = logging.getLogger(__name__)
 
@@ -105,20 +106,9 @@ class MemoryManager:
         )
         self._on_event = on_event
         self._dialect = dialect_named(dialect) if dialect else None
-        self._open_calls = OpenCalls(splits_responses=self._dialect_or_default.splits_responses)
-        self._fixed_tokens = self._count_fixed(system, tools)
-
-        self._entries: list[Entry] = []
-        self._context: list[object] = []
-        self._window_tokens = 0
-        self._log_tokens = 0
-        self._last_seq = 0
-        self._version = 0
-        self._first_user: int | None = None
-        self._newest_user: dict[bool, int] = {}
-        self._pinned: set[int] = set()
+        self._window = Window(splits_responses=self._dialect_or_default.splits_responses)
         self._summaries: dict[int, Summary] = {}
-        self._has_breakpoint = False
+        self._fixed_tokens = self._count_fixed(system, tools)
 
         self._is_compressing = False
         self._attempted_seq = 0
@@ -128,9 +118,10 @@ class MemoryManager:
         self._degraded_count = 0
         self._summary_count = 0
         self._masked_seqs: set[int] = set()
+
+        self._sent_estimate = 0
         self._repeated_tokens = 0
         self._previous_log_tokens = 0
-        self._sent_estimate = 0
 
     # --- One turn -----------------------------------------------------------------------------------------------------
 
@@ -168,7 +159,7 @@ class MemoryManager:
         """
         self._refuse_overflow()
         self._refuse_over_budget()
-        return list(self._context)
+        return self._window.context
 
     def record_usage(self, usage: object, *, model: str | None = None) -> None:
         """Book what the provider reported for a call, before or after its answer is added.
@@ -198,15 +189,15 @@ class MemoryManager:
     @property
     def current_tokens(self) -> int:
         """Size of the next request, system prompt and tools included; calibrated by what responses reported."""
-        if not self._entries and not self._fixed_tokens:
+        if not self._window.entries and not self._fixed_tokens:
             return 0
-        return self._calibration.apply(self._window_tokens + self._fixed_tokens)
+        return self._calibration.apply(self._window.tokens + self._fixed_tokens)
 
     def preview(self) -> Plan:
         """Return what a compression would do now: per unit the action, the reason, and the sizes. Changes nothing."""
         plan = self._compressor.plan(self._view(is_forced=False))
         price = self.tracker.cost_of(Usage(input_tokens=1_000, output_tokens=0), model=self._ledger.model) / 1_000
-        return replace(plan, version=self._version, usd_per_token=price)
+        return replace(plan, version=self._window.version, usd_per_token=price)
 
     async def apply(self, plan: Plan) -> bool:
         """Carry out a plan from `preview`. Return whether it changed the context.
@@ -237,15 +228,13 @@ class MemoryManager:
             MessageError: It is not in the context.
         """
         entry = self._find(message)
-        self._pinned.add(entry.seq)
-        self._version += 1
+        self._window.pin(entry)
         return entry.ref
 
     def unpin(self, message: object) -> str:
         """Allow a pinned message to be taken out again. Return its reference."""
         entry = self._find(message)
-        self._pinned.discard(entry.seq)
-        self._version += 1
+        self._window.unpin(entry)
         return entry.ref
 
     def original(self, ref: str) -> Any:
@@ -254,10 +243,8 @@ class MemoryManager:
         Raises:
             UnknownReferenceError: There is none.
         """
-        for entry in self._entries:
-            if entry.ref == ref and entry.kind is Kind.ORIGINAL:
-                return entry.message
-        return self.archive.get(ref).message
+        entry = self._window.find(ref)
+        return entry.message if entry is not None else self.archive.get(ref).message
 
     def recall(self, query: str, limit: int = 5) -> list[Hit]:
         """Return the archived messages that match the words best, best first; [] if none does."""
@@ -265,46 +252,28 @@ class MemoryManager:
 
     def get_stats(self) -> dict[str, Any]:
         """Return the run's figures so far. Tokens are integers, costs USD; docs/tokens-and-prices.md explains each."""
-        tracker, ledger = self.tracker, self._ledger
-        total_tokens = tracker.total_input_tokens + tracker.total_output_tokens
-        net_savings = ledger.saved_tokens - _compression_tokens(tracker)
-        without_memory = total_tokens + net_savings
         return {
             "current_tokens": self.current_tokens,
-            "total_input_tokens": tracker.total_input_tokens,
-            "total_output_tokens": tracker.total_output_tokens,
-            "cached_tokens": tracker.cached_tokens,
-            "total_cost": tracker.total_cost,
+            **spending(self.tracker, self._ledger),
             "compression_count": self._compression_count,
-            "compression_tokens": _compression_tokens(tracker),
-            "compression_cost": tracker.compression_cost,
-            "total_savings": ledger.saved_tokens,
-            "net_savings": net_savings,
-            "savings_percentage": 100 * net_savings / without_memory if without_memory > 0 else 0.0,
-            "cost_without_memory": ledger.cost_without_memory_usd,
-            "net_cost": ledger.cost_without_memory_usd - tracker.total_cost,
-            "cost_is_estimate": tracker.cost_is_estimate,
-            "unpriced_tokens": tracker.unpriced_tokens,
-            "request_count": tracker.by_purpose["agent"].calls,
-            "message_count": self._last_seq,
-            "context_count": len(self._entries),
-            "short_term_count": len(self.short_term),
             "summary_count": self._summary_count,
             "masked_count": len(self._masked_seqs),
-            "archived_count": len(self.archive),
             "degraded_count": self._degraded_count,
-            "model": ledger.model,
+            "message_count": self._window.last_seq,
+            "context_count": len(self._window.entries),
+            "short_term_count": len(self.short_term),
+            "archived_count": len(self.archive),
         }
 
     # --- Adding -------------------------------------------------------------------------------------------------------
 
     def _add(self, message: object, actual_tokens: object | None) -> Steps[None]:
-        usage = read_usage(actual_tokens) if actual_tokens is not None else read_usage(message)
+        usage = read_usage(actual_tokens) if actual_tokens is not None else carried_usage(message)
         natives = unwrap(message)
         self._settle_dialect(natives)
         # Read all before the first is appended: a response with one unreadable item adds nothing.
         entries = [
-            entry_of(native, self._last_seq + number, self._dialect_or_default, self._counter)
+            entry_of(native, self._window.last_seq + number, self._dialect_or_default, self._counter)
             for number, native in enumerate(natives, start=1)
         ]
         for entry in entries:
@@ -317,41 +286,28 @@ class MemoryManager:
             self._refuse_overflow()
 
     def _append(self, entry: Entry) -> None:
-        begins_response = self._open_calls.add(entry.reading)
-        if begins_response:
+        if self._window.begins_response(entry.reading):
             self._open_request(entry)
-        self._last_seq = entry.seq
-        self._version += 1
-        self._entries.append(entry)
-        self._context.append(entry.message)
-        self._window_tokens += entry.tokens
-        self._log_tokens += entry.tokens
+        self._window.append(entry)
         self.short_term.add_message(entry.message)
-        self._has_breakpoint = self._has_breakpoint or entry.reading.has_cache_breakpoint
-        if entry.reading.role == "user":
-            # Words beside results (Anthropic) are the user's too, but must not displace a message of their own.
-            self._newest_user[bool(entry.reading.results)] = entry.seq
-            self._first_user = self._first_user or entry.seq
 
     def _open_request(self, answer: Entry) -> None:
         """Note the request that this answer came from: the context as it stood before it."""
-        size = self._calibration.apply
-        fixed = self._fixed_tokens
+        size, window, fixed = self._calibration.apply, self._window, self._fixed_tokens
+        is_first = not self._previous_log_tokens
         request = Request(
             sent_tokens=self.current_tokens,
-            repeated_tokens=size(min(self._repeated_tokens, self._window_tokens) + fixed),
-            full_tokens=size(self._log_tokens + fixed),
-            full_repeated_tokens=size(self._previous_log_tokens + fixed) if self._previous_log_tokens else 0,
+            repeated_tokens=0 if is_first else size(self._repeated_tokens + fixed),
+            full_tokens=size(window.log_tokens + fixed),
+            full_repeated_tokens=0 if is_first else size(self._previous_log_tokens + fixed),
         )
-        if not self._repeated_tokens:
-            request = replace(request, repeated_tokens=0)
-        caches = self._dialect_or_default.name != "anthropic" or self._has_breakpoint
-        was_reported = self._ledger.open(request, output_tokens=answer.tokens, caches=caches)
-        self._sent_estimate = self._window_tokens + fixed
-        if was_reported is not None:
-            self._calibration.observe(estimated_tokens=self._sent_estimate, reported_tokens=was_reported)
-        self._repeated_tokens = self._window_tokens
-        self._previous_log_tokens = self._log_tokens
+        caches = self._dialect_or_default.name != "anthropic" or window.has_cache_breakpoint
+        self._sent_estimate = window.tokens + fixed
+        reported = self._ledger.open(request, output_tokens=answer.tokens, caches=caches)
+        if reported is not None:
+            self._calibration.observe(estimated_tokens=self._sent_estimate, reported_tokens=reported)
+        self._repeated_tokens = window.tokens
+        self._previous_log_tokens = window.log_tokens
 
     def _report(self, usage: Usage, model: str | None) -> None:
         if self._ledger.report(usage, model=model):
@@ -363,9 +319,7 @@ class MemoryManager:
             return
         self._dialect = detect(natives)
         if self._dialect is not None:
-            self._open_calls = OpenCalls(splits_responses=self._dialect.splits_responses)
-            for entry in self._entries:
-                self._open_calls.add(entry.reading)
+            self._window.regroup(splits_responses=self._dialect.splits_responses)
 
     @property
     def _dialect_or_default(self) -> Dialect:
@@ -380,7 +334,7 @@ class MemoryManager:
     def _compress_while_due(self) -> Steps[None]:
         """Compress until it is no longer due: messages may have been added while a model was asked."""
         while (trigger := self._due()) is not None:
-            self._attempted_seq = self._last_seq
+            self._attempted_seq = self._window.last_seq
             plan = self._compressor.plan(self._view(is_forced=trigger == "limit"))
             if not self._is_worth_it(plan, trigger):
                 self._note_floor(plan)
@@ -392,9 +346,9 @@ class MemoryManager:
 
     def _due(self) -> Literal["threshold", "limit"] | None:
         """Say why a compression is due now. Never while a call is open, never twice without new input."""
-        if not self.config.enable_compression or self._is_compressing or self._open_calls:
+        if not self.config.enable_compression or self._is_compressing or self._window.has_open_calls:
             return None
-        if self._attempted_seq == self._last_seq:
+        if self._attempted_seq == self._window.last_seq:
             return None
         tokens = self.current_tokens
         if tokens > self.config.max_context_tokens:
@@ -423,7 +377,7 @@ class MemoryManager:
             )
 
     def _apply(self, plan: Plan) -> Steps[bool]:
-        if plan.version != self._version:
+        if plan.version != self._window.version:
             raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
         if not plan.changes:
             return False
@@ -447,12 +401,9 @@ class MemoryManager:
     def _splice(self, compaction: Compaction, trigger: Trigger, cost_usd: float) -> None:
         """Put the new entries in the place of those they were made from; what was added since stays behind them."""
         before = self.current_tokens
-        kept = self._entries[: compaction.first_edit]
-        self._entries[: compaction.replaced_count] = compaction.entries
-        self._context = [entry.message for entry in self._entries]
-        self._window_tokens = sum(entry.tokens for entry in self._entries)
-        self._repeated_tokens = min(self._repeated_tokens, sum(entry.tokens for entry in kept))
-        self._version += 1
+        self._window.splice(compaction.entries, replaced_count=compaction.replaced_count)
+        unchanged = sum(entry.tokens for entry in compaction.entries[: compaction.first_edit])
+        self._repeated_tokens = min(self._repeated_tokens, unchanged)
         self._keep_summary(compaction)
         self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind is Kind.MASKED}
         self._compression_count += 1
@@ -492,13 +443,13 @@ class MemoryManager:
 
     def _view(self, *, is_forced: bool) -> View:
         return View(
-            entries=tuple(self._entries),
+            entries=tuple(self._window.entries),
             dialect=self._dialect_or_default,
-            protected=self._protected(),
+            protected=self._window.protected(system_prompts=self.config.preserve_system_prompts),
             summaries=dict(self._summaries),
             threshold_tokens=self._for_messages(self._threshold),
             limit_tokens=self._for_messages(self.config.max_context_tokens),
-            task=self._task(),
+            task=self._window.task,
             is_forced=is_forced,
         )
 
@@ -507,38 +458,24 @@ class MemoryManager:
         whole = (tokens - self._calibration.offset_tokens) / self._calibration.scale
         return max(0, int(whole) - self._fixed_tokens)
 
-    def _protected(self) -> dict[int, str]:
-        """Return what is never taken out, and why, by sequence number."""
-        protected: dict[int, str] = {}
-        leading = True
-        for entry in self._entries:
-            if entry.reading.role != "system":
-                leading = False
-            elif leading or self.config.preserve_system_prompts:
-                protected[entry.seq] = "system prompt"
-        protected |= dict.fromkeys(self._newest_user.values(), NEWEST_USER)
-        if self._first_user is not None:
-            protected[self._first_user] = "first user message"
-        return protected | dict.fromkeys(self._pinned, "pinned")
-
-    def _task(self) -> str:
-        return next((e.reading.text for e in self._entries if e.seq == self._first_user), "")
-
     def _find(self, message: object) -> Entry:
-        for entry in reversed(self._entries):
-            if entry.kind is Kind.ORIGINAL and (entry.message is message or entry.ref == message):
-                return entry
-        what = repr(message) if isinstance(message, str) else f"this {type(message).__name__}"
-        raise MessageError(f"{what} is not in the context; pass the object that was added, or its reference")
+        entry = self._window.find(message)
+        if entry is None:
+            what = repr(message) if isinstance(message, str) else f"this {type(message).__name__}"
+            raise MessageError(f"{what} is not in the context; pass the object that was added, or its reference")
+        return entry
 
     # --- Limits and money ---------------------------------------------------------------------------------------------
 
     def _refuse_overflow(self) -> None:
         tokens = self.current_tokens
-        if not self.config.enable_compression or self._open_calls or tokens <= self.config.max_context_tokens:
+        if (
+            not self.config.enable_compression
+            or self._window.has_open_calls
+            or tokens <= self.config.max_context_tokens
+        ):
             return
-        found = units(self._entries, splits_responses=self._dialect_or_default.splits_responses)
-        largest = sorted((entry for unit in found for entry in unit.entries), key=lambda e: -e.tokens)[:3]
+        largest = sorted(self._window.entries, key=lambda entry: -entry.tokens)[:3]
         raise ContextOverflowError(
             tokens=tokens,
             limit_tokens=self.config.max_context_tokens,
@@ -554,9 +491,7 @@ class MemoryManager:
         )
         if self.tracker.total_cost + next_call > limit:
             self._over_budget("agent", next_call, limit)
-            raise BudgetExceededError(
-                spent_usd=self.tracker.total_cost, next_call_usd=next_call, limit_usd=limit
-            )
+            raise BudgetExceededError(spent_usd=self.tracker.total_cost, next_call_usd=next_call, limit_usd=limit)
 
     def _over_budget(self, purpose: Literal["agent", "summary"], next_call_usd: float, limit_usd: float) -> None:
         spent = self.tracker.total_cost
@@ -580,8 +515,6 @@ class MemoryManager:
             self._on_event(event)
 
 
-NEWEST_USER = "newest user message"
-
 _GROWTH_SHARE = 0.2
 """Of the threshold: how much the context must grow after a compression before the next, so that a high floor does
 not mean a compression at every step."""
@@ -597,28 +530,6 @@ def _count(plan: Plan, action: Action) -> int:
     return sum(len(decision.unit.entries) for decision in plan.with_action(action))
 
 
-def _compression_tokens(tracker: TokenTracker) -> int:
-    spent = tracker.by_purpose["summary"]
-    return spent.input_tokens + spent.output_tokens
-
-
 def _model_name(llm: object | None) -> str | None:
     name = getattr(llm, "model", None)
     return name if isinstance(name, str) else None
-
-
-def format_stats(stats: Mapping[str, Any]) -> str:
-    """Return the end-of-run statistics as text, without a trailing newline."""
-    total = stats["total_input_tokens"] + stats["total_output_tokens"]
-    estimate = " (estimate)" if stats["cost_is_estimate"] else ""
-    lines = [
-        "--- Memory Statistics ---",
-        f"Total tokens: {total:,}",
-        f"Compressions: {stats['compression_count']}",
-        f"Net savings: {stats['net_savings']:,} tokens ({stats['savings_percentage']:.1f}%)",
-        f"Total cost: ${stats['total_cost']:.4f}{estimate}",
-        f"Without memory: ${stats['cost_without_memory']:.4f} (prompt cache counted; net saving ${stats['net_cost']:.4f})",
-    ]
-    if stats["unpriced_tokens"]:
-        lines.append(f"Unpriced: {stats['unpriced_tokens']:,} tokens of an unknown model, at the default price")
-    return "\n".join(lines)

@@ -16,7 +16,7 @@ class ShortTermMemory:
     """
 
     def __init__(self, max_size: int = 20) -> None:
-        if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
+        if type(max_size) is not int or max_size < 1:  # True is an int too
             raise ConfigError(f"short_term_size must be a whole number of messages, at least 1; got {max_size!r}")
         self._messages: deque[object] = deque(maxlen=max_size)
         self.max_size = max_size

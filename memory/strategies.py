@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 
 from .config import CompressionStrategy, ToolPolicy
 from .messages import Reading, ToolCall
-from .window import Entry, Kind, Unit
+from .window import NEWEST_USER, Entry, Kind, Unit
 
 
 class Action(StrEnum):
@@ -349,13 +349,14 @@ def original_tokens(entry: Entry) -> int:
 
 def _within_limit(plan: Plan, situation: Situation) -> Plan:
     """Mask and clamp what a plan kept until it fits the hard limit: recent results, oldest first, then the newest."""
+    aim = int(situation.limit_tokens * _LIMIT_AIM)
     decisions = list(plan.decisions)
     for index, decision in enumerate(decisions[:-1]):
-        if _total(decisions, plan) <= situation.limit_tokens:
+        if _total(decisions, plan) <= aim:
             break
         if decision.action is Action.KEEP and index not in situation.protected:
             decisions[index] = _masked(decision.unit, "masked to fit max_context_tokens")
-    excess = _total(decisions, plan) - situation.limit_tokens
+    excess = _total(decisions, plan) - aim
     for index in sorted(_clampable(decisions, situation), key=lambda i: -decisions[i].tokens_after):
         if excess <= 0:
             break
@@ -365,11 +366,15 @@ def _within_limit(plan: Plan, situation: Situation) -> Plan:
     return replace(plan, decisions=tuple(decisions))
 
 
+_LIMIT_AIM = 0.9
+"""Share of the hard limit to aim at when it forces masking: the next turns need room too, and sizes are estimates."""
+
+
 def _total(decisions: Sequence[Decision], plan: Plan) -> int:
     return sum(decision.tokens_after for decision in decisions) + plan.summary_target_tokens
 
 
-CLAMPABLE_REASONS = frozenset({"newest user message"})
+CLAMPABLE_REASONS = frozenset({NEWEST_USER})
 """Protected units whose tool results may be clamped all the same: a provider that carries results and the user's
 words in one message must not make a giant result untouchable."""
 

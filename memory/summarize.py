@@ -33,8 +33,8 @@ class SummaryRequest:
 
     sources: Sequence[Source]
     """Every message that is about to be forgotten."""
-    previous: Sequence[Summary]
-    """Older summaries that the new one absorbs, oldest first."""
+    previous: Summary | None
+    """The older summary that the new one absorbs."""
     target_tokens: int
     count: Callable[[str], int]
     """Tokens of a text, by the manager's counter."""
@@ -66,12 +66,12 @@ class ExtractiveSummarizer:
     method = "extractive"
 
     def summarize(self, request: SummaryRequest) -> Steps[Summary]:
+        yield from ()  # asks nobody
         digest = digest_of(request)
         text = extract.render(digest, target_tokens=request.target_tokens, count=request.count, task=request.task)
         if not text.strip():
             raise SummaryError(f"nothing fits a summary of {request.target_tokens} tokens")
         return Summary(text=text, method=self.method, digest=digest)
-        yield  # a generator that asks nobody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class ModelSummarizer:
     def summarize(self, request: SummaryRequest) -> Steps[Summary]:
         digest = digest_of(request)
         held_back = int(request.target_tokens * self.identifiers_share)
-        text = "\n\n".join(summary.text for summary in request.previous)
+        text = request.previous.text if request.previous else ""
         for piece in _pieces(request, self.input_tokens):
             reply = yield self._call(request, text, piece, request.target_tokens - held_back)
             text = _checked(reply)
@@ -118,11 +118,8 @@ class ModelSummarizer:
 
 
 def digest_of(request: SummaryRequest) -> Digest:
-    """Return what is known of everything that the summary will stand for, older summaries included."""
-    previous: Digest | None = None
-    for summary in request.previous:
-        previous = summary.digest if previous is None else previous.merged(summary.digest)
-    return extract.digest(request.sources, previous=previous)
+    """Return what is known of everything that the summary will stand for, the older summary included."""
+    return extract.digest(request.sources, previous=request.previous.digest if request.previous else None)
 
 
 def heading(refs: Sequence[str], count: int) -> str:

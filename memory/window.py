@@ -89,6 +89,117 @@ class Unit:
             yield from entry.reading.calls
 
 
+class Window:
+    """The entries in their order, what is sent for them, and what of them must stay.
+
+    Grows by `append`; shrinks by `splice`, which a compression ends with. `version` changes with every change.
+    """
+
+    def __init__(self, *, splits_responses: bool) -> None:
+        self.splits_responses = splits_responses
+        self.entries: list[Entry] = []
+        self.tokens = 0
+        """Size of the entries."""
+        self.log_tokens = 0
+        """Size of everything that was ever appended."""
+        self.last_seq = 0
+        self.version = 0
+        self.has_cache_breakpoint = False
+        self._context: list[object] = []
+        self._open_calls = OpenCalls(splits_responses=splits_responses)
+        self._first_user: int | None = None
+        self._newest_user: dict[bool, int] = {}
+        self._pinned: set[int] = set()
+
+    @property
+    def has_open_calls(self) -> bool:
+        return bool(self._open_calls)
+
+    @property
+    def context(self) -> list[object]:
+        """What is sent, in a new list."""
+        return list(self._context)
+
+    @property
+    def task(self) -> str:
+        """The text of the first user message."""
+        return next((entry.reading.text for entry in self.entries if entry.seq == self._first_user), "")
+
+    def begins_response(self, reading: Reading) -> bool:
+        """Return whether this message, appended now, would begin a new response of the model."""
+        return self._open_calls.begins_response(reading)
+
+    def append(self, entry: Entry) -> None:
+        """Add the newest message. O(1)."""
+        self._open_calls.add(entry.reading)
+        self.entries.append(entry)
+        self._context.append(entry.message)
+        self.tokens += entry.tokens
+        self.log_tokens += entry.tokens
+        self.last_seq = entry.seq
+        self.version += 1
+        self.has_cache_breakpoint = self.has_cache_breakpoint or entry.reading.has_cache_breakpoint
+        if entry.reading.role == "user":
+            # Words beside results (Anthropic) are the user's too, but must not displace a message of their own.
+            self._newest_user[bool(entry.reading.results)] = entry.seq
+            self._first_user = self._first_user or entry.seq
+
+    def splice(self, entries: Sequence[Entry], *, replaced_count: int) -> None:
+        """Put entries in the place of the first `replaced_count`; what was appended since stays behind them."""
+        self.entries[:replaced_count] = entries
+        self._context = [entry.message for entry in self.entries]
+        self.tokens = sum(entry.tokens for entry in self.entries)
+        self.version += 1
+
+    def regroup(self, *, splits_responses: bool) -> None:
+        """Begin again to follow open calls, now that the format is known."""
+        self.splits_responses = splits_responses
+        self._open_calls = OpenCalls(splits_responses=splits_responses)
+        for entry in self.entries:
+            self._open_calls.add(entry.reading)
+
+    def pin(self, entry: Entry) -> None:
+        """Never let a plan take out the unit of this entry."""
+        self._pinned.add(entry.seq)
+        self.version += 1
+
+    def unpin(self, entry: Entry) -> None:
+        """Let plans take the entry out again."""
+        self._pinned.discard(entry.seq)
+        self.version += 1
+
+    def find(self, message: object) -> Entry | None:
+        """Return the entry of a message that is in the context as it was added; by identity or by reference."""
+        for entry in reversed(self.entries):
+            if entry.kind is Kind.ORIGINAL and (entry.message is message or entry.ref == message):
+                return entry
+        return None
+
+    def protected(self, *, system_prompts: bool) -> dict[int, str]:
+        """Return what must never be taken out, and why, by sequence number.
+
+        Args:
+            system_prompts: All system messages, not only those that the conversation begins with.
+        """
+        protected: dict[int, str] = {}
+        is_leading = True
+        for entry in self.entries:
+            if entry.reading.role != "system":
+                is_leading = False
+            elif is_leading or system_prompts:
+                protected[entry.seq] = SYSTEM_PROMPT
+        protected |= dict.fromkeys(self._newest_user.values(), NEWEST_USER)
+        if self._first_user is not None:
+            protected[self._first_user] = FIRST_USER
+        return protected | dict.fromkeys(self._pinned, PINNED)
+
+
+SYSTEM_PROMPT = "system prompt"
+FIRST_USER = "first user message"
+NEWEST_USER = "newest user message"
+PINNED = "pinned"
+
+
 class OpenCalls:
     """Which calls of the newest response still wait for a result, kept up to date message by message.
 
@@ -103,17 +214,18 @@ class OpenCalls:
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    def add(self, reading: Reading) -> bool:
-        """Take note of the next message. Return whether it begins a new response of the model."""
-        is_assistant = reading.role == "assistant"
-        begins = is_assistant and not (self._splits_responses and self._after_assistant)
-        if begins:
+    def begins_response(self, reading: Reading) -> bool:
+        """Return whether this message, added now, would begin a new response of the model."""
+        return reading.role == "assistant" and not (self._splits_responses and self._after_assistant)
+
+    def add(self, reading: Reading) -> None:
+        """Take note of the next message."""
+        if self.begins_response(reading):
             self._open.clear()
         self._open.extend(reading.calls)
         for result in reading.results:
             _take_match(self._open, result.call_id, result.name)
-        self._after_assistant = is_assistant
-        return begins
+        self._after_assistant = reading.role == "assistant"
 
 
 def units(entries: Sequence[Entry], *, splits_responses: bool) -> list[Unit]:
