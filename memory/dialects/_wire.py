@@ -131,17 +131,45 @@ class Rule:
 
     code: str
     severity: Severity
+    """The worst that breaking it can mean; a milder case of it may be reported as a warning."""
     title: str
     source: str
+    """URL or public thread that shows the rule."""
 
 
 class Findings:
     """Collects the issues of one list under the rules of one dialect."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[Rule], root: str) -> None:
         self._rules = {rule.code: rule for rule in rules}
-        self.issues: list[Issue] = []
+        self._root = root
+        self._found: list[tuple[int, Issue]] = []
 
-    def add(self, code: str, path: str, message: str) -> None:
+    def add(self, code: str, index: int, message: str, *, at: str = "", severity: Severity | None = None) -> None:
+        """Note a broken rule at message `index`; `at` leads on from there, for example `.content[2]`."""
         rule = self._rules[code]
-        self.issues.append(Issue(code=code, severity=rule.severity, path=path, message=message, source=rule.source))
+        issue = Issue(
+            code=code,
+            severity=severity or rule.severity,
+            path=f"{self._root}[{index}]{at}",
+            message=message,
+            source=rule.source,
+        )
+        self._found.append((index, issue))
+
+    def add_empty(self, code: str) -> None:
+        """Note that there is no message at all."""
+        rule = self._rules[code]
+        text = "the list is empty; a request needs at least one message"
+        issue = Issue(code=code, severity=rule.severity, path=self._root, message=text, source=rule.source)
+        self._found.append((-1, issue))
+
+    def in_order(self) -> list[Issue]:
+        """Return the issues in the order of the messages; a call left open is found out only later."""
+        return [issue for _, issue in sorted(self._found, key=lambda found: found[0])]
+
+
+def shown(value: object) -> str:
+    """Return an id or a name as a finding may quote it; a hostile list can hold anything there."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
 from ._wire import Draft, compact_json, mapping_at, parts_at, role_of, text_at, wrong
+from .anthropic_rules import check
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 _FOREIGN_KEYS = frozenset({"parts", "type", "tool_calls", "tool_call_id", "function_call", "refusal", "audio"})
@@ -62,7 +63,8 @@ class Anthropic:
         return draft.finish("tool" if carries_results_only else role)
 
     def validate(self, messages: Sequence[Wire]) -> list[Issue]:
-        return []
+        """List every rule that the messages break; the rules stand in anthropic_rules.py."""
+        return check(messages)
 
     def write_summary(self, text: str) -> dict[str, Any]:
         return {"role": "user", "content": [{"type": "text", "text": text}]}
@@ -150,7 +152,12 @@ def _read_result(draft: Draft, block: Mapping[str, Any], field: str) -> None:
     if isinstance(content, str):
         inner.say(content, f"{field}.content")
     elif content is not None:
-        _read_blocks(inner, content, f"{field}.content")
+        for index, part in enumerate(parts_at(content, f"{field}.content")):
+            if "type" in part:
+                _read_block(inner, part, f"{field}.content[{index}]")
+            else:
+                # A tool's own object that its agent will turn into text before it sends.
+                inner.texts.append(compact_json(part))
     draft.attachments += inner.attachments
     draft.opaque_characters += inner.opaque_characters
     draft.has_cache_breakpoint = draft.has_cache_breakpoint or inner.has_cache_breakpoint

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
 from ._wire import Draft, compact_json, mapping_at, parts_at, role_of, text_at
+from .gemini_rules import check
 
 _ROLES: Mapping[str, Role] = {"user": "user", "model": "assistant", "function": "user", "system": "system"}
 
@@ -44,7 +45,8 @@ class Gemini:
         return draft.finish("tool" if carries_results_only else role)
 
     def validate(self, messages: Sequence[Wire]) -> list[Issue]:
-        return []
+        """List every rule that the contents break; the rules stand in gemini_rules.py."""
+        return check(messages)
 
     def write_summary(self, text: str) -> dict[str, Any]:
         return {"role": "user", "parts": [{"text": text}]}

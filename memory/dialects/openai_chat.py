@@ -7,6 +7,7 @@ from typing import Any
 
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
 from ._wire import Draft, compact_json, mapping_at, parts_at, role_of, text_at, wrong
+from .openai_chat_rules import check
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -58,7 +59,8 @@ class OpenAIChat:
         return draft.finish(role)
 
     def validate(self, messages: Sequence[Wire]) -> list[Issue]:
-        return []
+        """List every rule that the messages break; the rules stand in openai_chat_rules.py."""
+        return check(messages)
 
     def write_summary(self, text: str) -> dict[str, Any]:
         return {"role": "user", "content": text}

@@ -7,11 +7,12 @@ One response of the model arrives as several items. The item types are those of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
 from ._wire import Draft, compact_json, mapping_at, parts_at, payload_length, role_of, text_at, wrong
+from .openai_responses_items import CALLS, RESULT_IDS, RESULTS, result_id
+from .openai_responses_rules import check
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _PARTS = frozenset({"input_text", "output_text", "input_image", "input_file", "summary_text", "reasoning_text"})
@@ -22,34 +23,6 @@ _BLANK_IMAGE = (
 """One pixel: a computer call's output must be a screenshot, so its placeholder must be one too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _CallType:
-    """A kind of item that waits for an answer: where its name, arguments and id stand, and what answers it."""
-
-    result_type: str
-    arguments: str
-    name: str | None = None
-    """The field of the name; None: the item's type is the name."""
-    id: str = "call_id"
-
-
-_CALLS: Mapping[str, _CallType] = {
-    "function_call": _CallType(result_type="function_call_output", name="name", arguments="arguments"),
-    "custom_tool_call": _CallType(result_type="custom_tool_call_output", name="name", arguments="input"),
-    "computer_call": _CallType(result_type="computer_call_output", arguments="action"),
-    "shell_call": _CallType(result_type="shell_call_output", arguments="action"),
-    "local_shell_call": _CallType(result_type="local_shell_call_output", arguments="action"),
-    "apply_patch_call": _CallType(result_type="apply_patch_call_output", arguments="operation"),
-    "tool_search_call": _CallType(result_type="tool_search_output", arguments="arguments"),
-    "program": _CallType(result_type="program_output", arguments="code"),
-    "mcp_approval_request": _CallType(result_type="mcp_approval_response", name="name", arguments="arguments", id="id"),
-}
-_RESULT_IDS: Mapping[str, Sequence[str]] = {
-    # The SDK's type of a local shell's output has `id` alone, for the id of the call; other clients send `call_id`.
-    "local_shell_call_output": ("call_id", "id"),
-    "mcp_approval_response": ("approval_request_id",),
-}
-_RESULTS = frozenset(call.result_type for call in _CALLS.values())
 _SERVER_ITEMS = frozenset(
     {
         "file_search_call",
@@ -64,7 +37,7 @@ _SERVER_ITEMS = frozenset(
 )
 """What the provider ran or keeps itself: calls that carry their own output, and state of the server."""
 _SYSTEM_ITEMS = frozenset({"additional_tools", "configuration_update"})
-_KNOWN = frozenset({"message", "reasoning", *_CALLS, *_RESULTS, *_SERVER_ITEMS, *_SYSTEM_ITEMS})
+_KNOWN = frozenset({"message", "reasoning", *CALLS, *RESULTS, *_SERVER_ITEMS, *_SYSTEM_ITEMS})
 
 
 class OpenAIResponses:
@@ -102,20 +75,25 @@ class OpenAIResponses:
             role = role_of(message, _ROLES, self.name)
             _read_content(draft, message.get("content"), "content")
             return draft.finish(role)
-        if kind in _CALLS and message.get(_CALLS[kind].id) is not None:
+        if kind in CALLS and message.get(CALLS[kind].id) is not None:
             draft.calls.append(_read_call(kind, message))
             draft.opaque_characters += payload_length(message["fingerprint"]) if "fingerprint" in message else 0
             return draft.finish("assistant")
-        if kind in _RESULTS and _result_id(kind, message) is not None:
+        if kind in RESULTS and result_id(kind, message) is not None:
             _read_result(draft, kind, message)
             return draft.finish("tool")
         if kind == "reasoning":
             return _read_reasoning(draft, message)
+        if kind == "function_call_output":
+            # Without a call id it answers nothing: something outside tells the model what happened.
+            _read_output(draft, message)
+            return draft.finish("user")
         _read_opaque(draft, kind, message)
         return draft.finish("system" if kind in _SYSTEM_ITEMS else "assistant")
 
     def validate(self, messages: Sequence[Wire]) -> list[Issue]:
-        return []
+        """List every rule that the items break; the rules stand in openai_responses_rules.py."""
+        return check(messages)
 
     def write_summary(self, text: str) -> dict[str, Any]:
         return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
@@ -131,8 +109,8 @@ class OpenAIResponses:
         return {**message, **_OUTPUT_FIELDS.get(message["type"], _text_output)(message, texts[0])}
 
     def write_result(self, call: ToolCall, text: str) -> dict[str, Any]:
-        kind = _CALLS[call.kind or "function_call"].result_type
-        item = {"type": kind, _RESULT_IDS.get(kind, ("call_id",))[0]: call.id}
+        kind = CALLS[call.kind or "function_call"].result_type
+        item = {"type": kind, RESULT_IDS.get(kind, ("call_id",))[0]: call.id}
         if kind == "apply_patch_call_output":
             item["status"] = "failed"
         if kind == "mcp_approval_response":
@@ -175,7 +153,7 @@ def _read_part(draft: Draft, part: Mapping[str, Any], field: str) -> None:
 
 
 def _read_call(kind: str, item: Wire) -> ToolCall:
-    shape = _CALLS[kind]
+    shape = CALLS[kind]
     arguments = item.get(shape.arguments)
     if kind == "computer_call" and arguments is None:
         arguments = item.get("actions")
@@ -185,11 +163,6 @@ def _read_call(kind: str, item: Wire) -> ToolCall:
         arguments=compact_json({} if arguments is None else arguments),
         kind=None if kind == "function_call" else kind,
     )
-
-
-def _result_id(kind: str, item: Wire) -> object:
-    fields = _RESULT_IDS.get(kind, ("call_id",))
-    return next((item[field] for field in fields if item.get(field) is not None), None)
 
 
 def _read_result(draft: Draft, kind: str, item: Wire) -> None:
@@ -202,7 +175,7 @@ def _read_result(draft: Draft, kind: str, item: Wire) -> None:
     name = item.get("name")
     draft.results.append(
         ToolResult(
-            call_id=text_at(_result_id(kind, item), "call_id"),
+            call_id=text_at(result_id(kind, item), "call_id"),
             name=name if isinstance(name, str) else None,
             text=text,
             is_error=item.get("status") == "failed",
