@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log, log1p
 from types import MappingProxyType
@@ -13,23 +14,27 @@ from . import notes
 from .identifiers import Kind, chunks, identify
 from .notes import Action, Quote
 
-_FACTS_PER_TOKEN = 1 / 6
-_MIN_FACTS = 600
+_FACTS_PER_TOKEN = 1 / 4
+_MIN_FACTS = 1_500
 _MAX_FACTS = 6_000
 _MAX_HOMES = 4
+_MAX_TARGET = 300
+"""A longer argument is what the agent writes (a file, a patch), not what it aims at (a path, a command, an id)."""
 _MAX_QUOTES = 60
 _MAX_ACTIONS = 300
 
 # What an agent came back to in recorded runs, as log odds: a logistic regression over all identifiers of many
 # conversations gave these directions and sizes; they are rounded, since the order is stable around them.
-_AGE = -0.6
-_OCCURRENCES = 0.45
-_TYPED_BY_AGENT = 1.4
-_NEAR_AGENTS_WORDS = 0.4
-_SEVERAL_PLACES = 0.7
-_LENGTH = -0.4
+_AGE = -0.4
+_OCCURRENCES = 0.25
+_AIMED_AT = 1.0
+_SEVERAL_PLACES = 0.45
+_CROWD = -0.5
+_NEIGHBOUR = 0.5
+_LENGTH = -0.25
+_BARE_INTEGER = -1.0
 _SAID_BY_USER = 1.0
-_KIND = {Kind.URL: 0.9, Kind.RECORD: 1.2, Kind.WORD: -0.2, Kind.NUMBER: 0.2, Kind.PATH: 0.2}
+_KIND = {Kind.URL: 0.3, Kind.RECORD: 1.7, Kind.NUMBER: 0.25, Kind.CONSTANT: -0.5}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +63,10 @@ class Fact:
     occurrences: int
     last: int
     """Position in the run of the newest message that contains it."""
-    near: int
-    """Messages in which it shares a line with something that the agent had written itself."""
+    crowd: int
+    """How many identifiers stand in the least crowded message that has it; long listings make each worth less."""
     by_agent: bool
-    """The agent typed it in a tool call."""
+    """The agent aimed a tool call at it: it stands in a short argument."""
     by_user: bool
     homes: tuple[Home, ...]
     """The first place and the newest ones."""
@@ -99,30 +104,32 @@ def digest(sources: Sequence[Source], *, previous: Digest | None = None) -> Dige
     return reader.result(sources)
 
 
-def worth(fact: Fact, *, position: int) -> float:
-    """Return the log odds, but for a constant, that the agent will write this string again."""
+def ranking(digest: Digest) -> Callable[[Fact], float]:
+    """Return what values a fact: the log odds, but for a constant, that the agent will write it again."""
+    folders = {
+        folder_of(fact.text) for fact in digest.facts.values() if fact.by_agent and fact.kind is Kind.PATH
+    }
+    return lambda fact: _worth(fact, digest.message_count, folders)
+
+
+def folder_of(path: str) -> str:
+    """Return the path up to its last separator; empty if it has none."""
+    return path[: max(path.rfind("/"), path.rfind("\\"), 0)]
+
+
+def _worth(fact: Fact, position: int, folders: Collection[str]) -> float:
     return (
         _AGE * log1p(position - fact.last)
         + _OCCURRENCES * log1p(fact.occurrences)
-        + _TYPED_BY_AGENT * fact.by_agent
-        + _NEAR_AGENTS_WORDS * log1p(fact.near)
+        + _AIMED_AT * fact.by_agent
         + _SEVERAL_PLACES * (len(fact.homes) > 1)
+        + _CROWD * log1p(fact.crowd)
+        + _NEIGHBOUR * (fact.kind is Kind.PATH and folder_of(fact.text) in folders)
         + _LENGTH * log(len(fact.text))
+        + _BARE_INTEGER * (fact.kind is Kind.NUMBER and fact.text.isdigit())
         + _SAID_BY_USER * fact.by_user
         + _KIND.get(fact.kind, 0.0)
     )
-
-
-class _Sighting:
-    """An identifier in one message."""
-
-    __slots__ = ("kind", "count", "near", "label")
-
-    def __init__(self, kind: Kind, label: str) -> None:
-        self.kind = kind
-        self.count = 0
-        self.near = False
-        self.label = label
 
 
 class _Reader:
@@ -131,7 +138,6 @@ class _Reader:
     def __init__(self, before: Digest) -> None:
         self._before = before
         self._facts = dict(before.facts)
-        self._typed = {text for text, fact in before.facts.items() if fact.by_agent}
         self._asked = list(before.asked)
         self._said = list(before.said)
         self._actions = {(action.tool, action.label): action for action in before.actions}
@@ -168,8 +174,11 @@ class _Reader:
         self._open.setdefault(call.id or call.name, []).append(key)
         if (plan := notes.planned(arguments)) is not None:
             self._plan, self._plan_ref = plan, ref
-        for text in notes.strings_in(arguments):
-            self._note(text, action.label, ref, by_agent=True)
+        strings = list(notes.strings_in(arguments))
+        targets = [text for text in strings if len(text) <= _MAX_TARGET]
+        bodies = [text for text in strings if len(text) > _MAX_TARGET]
+        self._note("\n".join(targets), action.label, ref, by_agent=True)
+        self._note("\n".join(bodies), action.label, ref)
 
     def _read_result(self, result: ToolResult, ref: str) -> None:
         waiting = self._open.get(result.call_id or result.name)
@@ -181,62 +190,45 @@ class _Reader:
                 outcome, failed = notes.outcome_of(action, result)
                 self._actions[key] = replace(action, outcome=outcome, failed=failed)
             label = key[1]
-        self._note(result.text, label, ref)
+        self._note(notes.values_of(result.text), label, ref)
 
     def _note(self, text: str, label: str, ref: str, *, by_agent: bool = False, by_user: bool = False) -> None:
-        seen = self._sightings(text, label, looks_for_near=not by_agent and not by_user)
-        for name, sighting in seen.items():
-            home = Home(sighting.label, ref)
+        counts = self._count(text)
+        home, position, crowd = (Home(label, ref),), self._position, len(counts)
+        for (name, kind), count in counts.items():
             fact = self._facts.get(name)
             if fact is None:
-                self._facts[name] = Fact(
-                    name, sighting.kind, sighting.count, self._position, int(sighting.near), by_agent, by_user, (home,)
-                )
+                self._facts[name] = Fact(name, kind, count, position, crowd, by_agent, by_user, home)
                 continue
             homes = fact.homes
-            if home not in homes:
-                homes = (*homes, home) if len(homes) < _MAX_HOMES else (homes[0], *homes[2:], home)
+            if home[0] not in homes:
+                homes = homes + home if len(homes) < _MAX_HOMES else (homes[0], *homes[2:], *home)
             self._facts[name] = Fact(
                 name,
                 fact.kind,
-                fact.occurrences + sighting.count,
-                self._position,
-                fact.near + sighting.near,
+                fact.occurrences + count,
+                position,
+                min(crowd, fact.crowd),
                 fact.by_agent or by_agent,
                 fact.by_user or by_user,
                 homes,
             )
-        if by_agent:
-            self._typed.update(seen)
 
-    def _sightings(self, text: str, label: str, *, looks_for_near: bool) -> dict[str, _Sighting]:
-        known, typed = self._known, self._typed
-        seen: dict[str, _Sighting] = {}
-        for line in text.split("\n"):
-            found: list[tuple[str, Kind]] = []
-            for chunk in chunks(line):
-                names = known.get(chunk)
-                if names is None:
-                    names = known[chunk] = identify(chunk)
-                if names:
-                    found += names
-            if not found:
-                continue
-            near = looks_for_near and any(name in typed for name, _ in found)
-            for name, kind in found:
-                sighting = seen.get(name)
-                if sighting is None:
-                    sighting = seen[name] = _Sighting(kind, label)
-                sighting.count += 1
-                sighting.near |= near
-        return seen
+    def _count(self, text: str) -> dict[tuple[str, Kind], int]:
+        counts: dict[tuple[str, Kind], int] = {}
+        for chunk, times in Counter(chunks(text)).items():
+            names = self._known.get(chunk)
+            if names is None:
+                names = self._known[chunk] = identify(chunk)
+            for name in names:
+                counts[name] = counts.get(name, 0) + times
+        return counts
 
     def result(self, sources: Sequence[Source]) -> Digest:
         before = self._before
         tokens = sum(source.tokens for source in sources)
-        capacity = max(before.capacity, min(_MAX_FACTS, int(tokens * _FACTS_PER_TOKEN)))
-        return Digest(
-            facts=MappingProxyType(self._best_facts(capacity)),
+        everything = Digest(
+            facts=self._facts,
             asked=_newest(self._asked),
             said=_newest(self._said),
             actions=tuple(self._actions.values())[-_MAX_ACTIONS:],
@@ -246,16 +238,18 @@ class _Reader:
             last_ref=sources[-1].ref if sources else before.last_ref,
             message_count=self._position,
             tokens=before.tokens + tokens,
-            capacity=capacity,
+            capacity=max(before.capacity, min(_MAX_FACTS, int(tokens * _FACTS_PER_TOKEN))),
         )
+        return replace(everything, facts=MappingProxyType(_best_facts(everything)))
 
-    def _best_facts(self, capacity: int) -> dict[str, Fact]:
-        if len(self._facts) <= capacity:
-            return self._facts
-        ranked = heapq.nlargest(
-            capacity, self._facts.values(), key=lambda fact: (worth(fact, position=self._position), fact.text)
-        )
-        return {fact.text: fact for fact in ranked}
+
+def _best_facts(digest: Digest) -> dict[str, Fact]:
+    """Keep the facts of most worth, in the order of first sight: what stood together is printed together."""
+    if len(digest.facts) <= digest.capacity:
+        return dict(digest.facts)
+    worth = ranking(digest)
+    best = set(heapq.nlargest(digest.capacity, digest.facts, key=lambda name: (worth(digest.facts[name]), name)))
+    return {name: fact for name, fact in digest.facts.items() if name in best}
 
 
 def _newest(quotes: Iterable[Quote]) -> tuple[Quote, ...]:

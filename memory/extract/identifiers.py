@@ -52,11 +52,7 @@ _CAMEL = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
 _WORDS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|\d{3,}|[^\W\d_A-Za-z]{2,}")
 _EDGES = ".:#&=+~^%-/@"
 _FILE_ENDINGS = frozenset(
-    "adoc bash bat bin c cc cfg cjs class cmake conf cpp cs css csv cxx dart db diff dll dockerfile env erl ex exe exs"
-    " fish gif go gradle graphql gz h hh hpp hs htm html hxx ico ini ipynb java jpeg jpg js json jsonl jsx kt less lock"
-    " log lua m map md mjs mk ml mod mp3 mp4 o onnx parquet patch pdf php pl plist png properties proto ps1 py pyi r rb"
-    " rs rst s sass scala scss sh snap sol sql sqlite sum svelte svg swift tar tex tf toml ts tsv tsx ttf txt vue wasm"
-    " webp xls xlsx xml yaml yml zig zip zsh".split()
+    ["adoc", "bash", "bat", "bin", "c", "cc", "cfg", "cjs", "class", "cmake", "conf", "cpp", "cs", "css", "csv", "cxx", "dart", "db", "diff", "dll", "dockerfile", "env", "erl", "ex", "exe", "exs", "fish", "gif", "go", "gradle", "graphql", "gz", "h", "hh", "hpp", "hs", "htm", "html", "hxx", "ico", "ini", "ipynb", "java", "jpeg", "jpg", "js", "json", "jsonl", "jsx", "kt", "less", "lock", "log", "lua", "m", "map", "md", "mjs", "mk", "ml", "mod", "mp3", "mp4", "o", "onnx", "parquet", "patch", "pdf", "php", "pl", "plist", "png", "properties", "proto", "ps1", "py", "pyi", "r", "rb", "rs", "rst", "s", "sass", "scala", "scss", "sh", "snap", "sol", "sql", "sqlite", "sum", "svelte", "svg", "swift", "tar", "tex", "tf", "toml", "ts", "tsv", "tsx", "ttf", "txt", "vue", "wasm", "webp", "xls", "xlsx", "xml", "yaml", "yml", "zig", "zip", "zsh"]
 )
 
 

@@ -14,11 +14,13 @@ MAX_QUOTE = 280
 """Characters of one quotation; longer ones are cut at a sentence or a word."""
 MAX_LABEL = 120
 
+_MAX_JSON = 2_000_000
+
 _PATH_KEYS = ("path", "file_path", "filePath", "filepath", "file", "filename", "absolute_path", "target_file")
 _COMMAND_KEYS = ("command", "cmd", "script", "code")
 _QUERY_KEYS = ("url", "query", "pattern", "regex", "expression", "q", "prompt", "thought")
 _CHANGING = re.compile(r"(?i)edit|write|create|replace|patch|insert|update|delete|remove|move|rename|save|append")
-_READING = frozenset("awk bat cat cd echo find grep head jq less ls nl pwd rg sed tail tree wc which".split())
+_READING = frozenset(["awk", "bat", "cat", "cd", "echo", "find", "grep", "head", "jq", "less", "ls", "nl", "pwd", "rg", "sed", "tail", "tree", "wc", "which"])
 _ITEM_TEXT = ("content", "step", "task", "title", "text", "description", "activeForm")
 _FINISHED = frozenset(("completed", "complete", "done", "finished", "cancelled", "canceled", "closed"))
 
@@ -27,6 +29,8 @@ _ERROR = re.compile(
     r"|command not found|No such file|[Pp]ermission denied|npm ERR!|Traceback \(most recent"
 )
 _EXIT = re.compile(r"(?i)\bexit(?:ed)?(?: with)?(?: code| status)?[: =]+(-?\d+)")
+_LEADING_CD = re.compile(r"^cd [^\s;&|]+ *(?:&&|;) *")
+_INTENTION = re.compile(r"(?i)^(?:now,? )?(?:let me|let's|i'll|i will|next)\b")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 _RULE = re.compile(
     r"(?i)\b(?:must|never|always|don't|do not|only|ensure|make sure|important|critical|require[ds]?|should|cannot"
@@ -57,7 +61,7 @@ class Action:
     label: str
     """The path, the command, the query: what the call was about, one line."""
     shape: str
-    """`file`, `command` or `other`."""
+    """`file`, `command`, `query` or `other`."""
     changes: bool
     refs: tuple[str, ...]
     """Messages that made the call: the first and the newest ones."""
@@ -75,20 +79,36 @@ def arguments_of(call: ToolCall) -> Mapping[str, Any]:
     return parsed if isinstance(parsed, dict) else {"": call.arguments}
 
 
-def strings_in(value: object, depth: int = 0) -> Iterator[str]:
-    """Yield the string leaves and the keys' values of decoded JSON; nesting beyond 40 is payload."""
+def strings_in(value: object, *, with_keys: bool = False, depth: int = 0) -> Iterator[str]:
+    """Yield the strings and numbers in decoded JSON, in order; nesting beyond 40 is payload."""
     if isinstance(value, str):
         yield value
     elif depth > 40:
         return
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from strings_in(item, depth + 1)
+        for key, item in value.items():
+            if with_keys and any(map(str.isdigit, key)):
+                yield key
+            yield from strings_in(item, with_keys=with_keys, depth=depth + 1)
     elif isinstance(value, list):
         for item in value:
-            yield from strings_in(item, depth + 1)
+            yield from strings_in(item, with_keys=with_keys, depth=depth + 1)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield str(value)
+
+
+def values_of(text: str) -> str:
+    """Return the values of a JSON text, a line each, and of its keys those with digits; any other text as it is.
+
+    Field names repeat in every record and say nothing; a key with digits is an id (`{"card_9901": {...}}`).
+    """
+    if text[:1] not in ("{", "[") or len(text) > _MAX_JSON:
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return "\n".join(strings_in(value, with_keys=True))
 
 
 def begin(call: ToolCall, arguments: Mapping[str, Any], *, ref: str, position: int) -> Action:
@@ -100,14 +120,16 @@ def begin(call: ToolCall, arguments: Mapping[str, Any], *, ref: str, position: i
 
 
 def _about(call: ToolCall, arguments: Mapping[str, Any]) -> tuple[str, str]:
-    for keys, shape in ((_PATH_KEYS, "file"), (_COMMAND_KEYS, "command"), (_QUERY_KEYS, "other")):
+    for keys, shape in ((_PATH_KEYS, "file"), (_COMMAND_KEYS, "command"), (_QUERY_KEYS, "query")):
         for key in keys:
             value = arguments.get(key)
             if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
                 value = " ".join(value)
             if isinstance(value, str) and value.strip():
-                return first_line(value, MAX_LABEL), shape
-    return first_line(call.arguments, MAX_LABEL), "other"
+                line = first_line(value, 4 * MAX_LABEL)
+                return _LEADING_CD.sub("", line)[:MAX_LABEL] if shape == "command" else line[: 2 * MAX_LABEL], shape
+    values = " ".join(value for value in strings_in(arguments) if len(value) <= 40 and "\n" not in value)
+    return first_line(f"{call.name} {values}", 60), "other"
 
 
 def is_reading(action: Action) -> bool:
@@ -176,8 +198,8 @@ def said(text: str, ref: str) -> Iterator[Quote]:
     sentences = [s.strip() for s in _SENTENCE.split(text[:20_000]) if s and len(s.strip()) > 20]
     ranked = sorted(enumerate(sentences), key=lambda item: (-len(_FINDING.findall(item[1])), item[0]))
     for _, sentence in sorted(ranked[:3]):
-        weight = len(_FINDING.findall(sentence))
-        if weight and len(sentence) <= MAX_QUOTE:
+        weight = len(_FINDING.findall(sentence)) - 2 * bool(_INTENTION.match(sentence))
+        if weight > 0 and len(sentence) <= MAX_QUOTE:
             yield Quote(ref, sentence, weight)
 
 

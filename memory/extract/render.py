@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
-from .digest import Digest, Fact, Home, worth
+from .digest import Digest, Fact, ranking
 from .identifiers import Kind, chunks, identify
-from .notes import Action, Quote
+from .notes import is_reading
 
 Count = Callable[[str], int]
 
@@ -96,11 +96,13 @@ def _open(digest: Digest) -> list[_Line]:
 def _done(digest: Digest) -> list[_Line]:
     lines = []
     for n, action in enumerate(digest.actions):
-        if action.shape == "file" and not action.changes and not action.failed:
+        if not action.failed and not action.changes and (action.shape != "command" or is_reading(action)):
             continue
         refs = " ".join(action.refs)
-        name = f"`{action.label}`" if action.shape == "command" else f"{action.tool} {action.label}"
-        outcome = f" -> {action.outcome}" if action.outcome else ""
+        name = action.label if action.shape == "other" else f"{action.tool} {action.label}"
+        name = f"`{action.label}`" if action.shape == "command" else name
+        is_plain = action.shape == "file" and not action.failed
+        outcome = f" -> {action.outcome}" if action.outcome and not is_plain else ""
         weight = 2 * n / len(digest.actions) + 1.5 * action.changes + action.failed + 0.5 * bool(action.outcome)
         lines.append(_Line(f"- {name} ({refs}){outcome}", weight, n))
     return lines
@@ -109,21 +111,20 @@ def _done(digest: Digest) -> list[_Line]:
 def _found(digest: Digest, room: float, told: str, task: str) -> list[str]:
     chosen: list[Fact] = []
     known = {name for chunk in chunks(task[:100_000]) for name, _ in identify(chunk)}
-    position = digest.message_count
-    ranked = sorted(
-        digest.facts.values(), key=lambda f: (-worth(f, position=position) + _DEAR * log(_cost(f)), f.text)
-    )
+    worth = ranking(digest)
+    ranked = sorted(digest.facts.values(), key=lambda f: (-worth(f) + _DEAR * log(_cost(f)), f.text))
     labels: set[str] = set()
     for fact in ranked:
         if fact.text in known or fact.text in told:
             continue
         cost = _cost(fact) + (0.0 if any(h.label in labels for h in fact.homes) else 6.0)
         if cost > room:
-            break
+            continue
         room -= cost
         labels.update(h.label for h in fact.homes[:1])
         chosen.append(fact)
-    return _grouped(chosen)
+    picked = {fact.text for fact in chosen}
+    return _grouped(fact for name, fact in digest.facts.items() if name in picked)
 
 
 def _cost(fact: Fact) -> float:
@@ -149,10 +150,13 @@ def _grouped(facts: Iterable[Fact]) -> list[str]:
 def _group_line(label: str, members: Sequence[tuple[Fact, str]]) -> str:
     refs = " ".join(dict.fromkeys(ref for _, ref in members))
     names: list[str] = []
+    covered = label[:60]
     for fact, _ in sorted(members, key=lambda m: -len(m[0].text)):
-        if not any(fact.text in name for name in names):
+        if fact.text not in covered:
             names.append(fact.text)
-    return f"- {label[:60]} ({refs}): {' '.join(names)}"
+            covered += f" {fact.text}"
+    chosen = set(names)
+    return f"- {label[:60]} ({refs}): {' '.join(f.text for f, _ in members if f.text in chosen)}"
 
 
 def missing_identifiers(digest: Digest, text: str, *, target_tokens: int, count: Count) -> str:
