@@ -232,10 +232,10 @@ def _document_tokens(document: Attachment, family: Family, model: str) -> int:
     """Tokens of a PDF by its pages; of other documents by four bytes a token.
 
     Gemini bills 258 a page, since Gemini 3 560 (https://ai.google.dev/gemini-api/docs/media-resolution, 2026-01).
-    Claude reads text and picture of each page: 7,000 for three pages by
-    https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages.html, 1,883 a page
-    measured on 30 (https://simonwillison.net/2026/Apr/20/claude-token-counts/): 2,250. OpenAI does too and publishes no
-    number (https://platform.openai.com/docs/guides/pdf-files): 1,500.
+    Claude reads text and picture of each page: about 7,000 tokens for three pages
+    (https://platform.claude.com/docs/en/build-with-claude/pdf-support, 2026-06), 1,883 a page measured on thirty
+    (https://agentpatterns.ai/token-engineering/tokenizer-swap-tax/, 2026-04): 2,250 here. OpenAI does the same and
+    publishes no number (https://platform.openai.com/docs/guides/pdf-files, 2025-11): 1,500 here.
     """
     if document.media_type is not None and document.media_type.startswith("text/"):
         return (document.size_bytes or 0) // 4

@@ -11,7 +11,6 @@ import lzma
 import math
 import re
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -222,9 +221,10 @@ _CLAUDE = Tokenizer(
 )
 """Claude before Opus 4.7; its tokenizer is not public.
 
-Factor: tiktoken counts 15 to 20 % less than Claude in prose (https://wpnews.pro/news/token-counting-done-right-stop-using-tiktoken-for-claude, 2026-06) and
-17 to 28 % less in text, code and JSON (https://github.com/strands-agents/harness-sdk/pull/2031, 2026); a proxy that
-scaled o200k by 1.15 was found to count too little (https://github.com/caozhiyuan/copilot-api/pull/134, 2026-03).
+Factor: tiktoken counts 15 to 20 % less than Claude in prose
+(https://wpnews.pro/news/token-counting-done-right-stop-using-tiktoken-for-claude, 2026-06) and 17 to 28 % less in
+text, code and JSON (https://github.com/strands-agents/harness-sdk/pull/2031, 2026); a proxy that scaled o200k by 1.15
+was found to count too little (https://github.com/caozhiyuan/copilot-api/pull/134, 2026-03).
 Tools: a system prompt of 346 tokens comes with them
 (https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview, 2026-06). What frames calls and results is not
 published; short conversations with tools were measured at twice their bare text and more (the same pull request).
@@ -255,53 +255,84 @@ class Calibration:
     """
 
     def __init__(self) -> None:
-        self._pairs: deque[tuple[int, int]] = deque(maxlen=_PAIRS)
         self.scale = 1.0
+        """Reported tokens per estimated token, 0.5 to 2.5."""
         self.offset_tokens = 0
+        """Tokens of every request that were not among the estimated ones."""
+        self._long = _Sums()
+        self._short = _Sums()
 
     def observe(self, *, estimated_tokens: int, reported_tokens: int) -> None:
-        """Learn from one request: what we counted for it, and what the provider reported. Cost does not grow."""
-        if estimated_tokens > 0 and reported_tokens > 0:
-            self._pairs.append((estimated_tokens, reported_tokens))
-            self.scale, self.offset_tokens = _fit(self._pairs)
+        """Learn from one request: what we counted for it, and what the provider reported. O(1)."""
+        if estimated_tokens <= 0 or reported_tokens <= 0:
+            return
+        self._long.add(estimated_tokens, reported_tokens, memory=_SCALE_MEMORY)
+        self._short.add(estimated_tokens, reported_tokens, memory=_OFFSET_MEMORY)
+        self._fit()
 
     def apply(self, tokens: int) -> int:
         """Return the corrected size of a whole request, estimated at `tokens`."""
         return round(self.scale * tokens) + self.offset_tokens
 
+    def _fit(self) -> None:
+        """Draw the line: weighted least squares, with a pull of the scale towards 1.
 
-_PAIRS = 16
-_DECAY = 0.85
-"""Weight of a pair relative to the next: after a compression or a change of content, the old ones fade."""
+        One pair, or several of the same size, say nothing of the scale: then it stays at 1 and the surplus is the
+        offset. Only when less was reported than estimated is the scale at fault. As sizes spread, the data outweigh
+        the pull.
+        """
+        self.scale = _clamped(self._long.slope(pull=1 / _PRIOR_SPREAD**2))
+        self.offset_tokens = round(self._short.mean_reported - self.scale * self._short.mean_estimated)
+        if self.offset_tokens < 0:
+            # Through zero instead; as steady as the scale that it replaces.
+            self.scale, self.offset_tokens = _clamped(self._long.ratio), 0
+
+
+_SCALE_MEMORY = 0.95
+"""Weight of a pair relative to the next for the scale: long, since a scale shows only across sizes far apart."""
+_OFFSET_MEMORY = 0.5
+"""The same for the offset: short, since a request is the last one and a little more."""
 _NOISE = 0.01
 """How far a report strays from the line, as a share of it."""
 _PRIOR_SPREAD = 0.3
 """How far the scale may be from 1 before anything is known."""
-_SCALES = (0.5, 2.5)
 
 
-def _fit(pairs: Sequence[tuple[int, int]]) -> tuple[float, int]:
-    """Return scale and offset: weighted least squares, with a pull of the scale towards 1.
+def _clamped(scale: float) -> float:
+    return min(max(scale, 0.5), 2.5)
 
-    One pair, or several of the same size, say nothing of the scale: then it stays at 1 and the surplus is the
-    offset. Only when less was reported than estimated is the scale at fault. As sizes spread, the data outweigh the
-    pull.
-    """
-    weights = [_DECAY**age / (_NOISE * reported) ** 2 for age, (_, reported) in enumerate(reversed(pairs))][::-1]
-    total = sum(weights)
-    middle_estimate = sum(w * e for w, (e, _) in zip(weights, pairs, strict=True)) / total
-    middle_report = sum(w * r for w, (_, r) in zip(weights, pairs, strict=True)) / total
-    pull = 1 / _PRIOR_SPREAD**2
-    rise = pull + sum(w * (e - middle_estimate) * (r - middle_report) for w, (e, r) in zip(weights, pairs, strict=True))
-    run = pull + sum(w * (e - middle_estimate) ** 2 for w, (e, _) in zip(weights, pairs, strict=True))
-    scale = min(max(rise / run, _SCALES[0]), _SCALES[1])
-    offset = middle_report - scale * middle_estimate
-    if offset >= 0:
-        return scale, round(offset)
-    through_zero = (pull + sum(w * e * r for w, (e, r) in zip(weights, pairs, strict=True))) / (
-        pull + sum(w * e * e for w, (e, _) in zip(weights, pairs, strict=True))
-    )
-    return min(max(through_zero, _SCALES[0]), _SCALES[1]), 0
+
+class _Sums:
+    """Weighted sums over pairs of (estimated, reported) that forget; all that a line through them needs."""
+
+    def __init__(self) -> None:
+        self._weight = self._e = self._r = self._ee = self._er = 0.0
+
+    def add(self, estimated: int, reported: int, *, memory: float) -> None:
+        # Larger requests weigh less, since their noise is a share of their size.
+        weight = 1 / (_NOISE * reported) ** 2
+        self._weight = memory * self._weight + weight
+        self._e = memory * self._e + weight * estimated
+        self._r = memory * self._r + weight * reported
+        self._ee = memory * self._ee + weight * estimated * estimated
+        self._er = memory * self._er + weight * estimated * reported
+
+    @property
+    def mean_estimated(self) -> float:
+        return self._e / self._weight
+
+    @property
+    def mean_reported(self) -> float:
+        return self._r / self._weight
+
+    @property
+    def ratio(self) -> float:
+        return self._er / self._ee
+
+    def slope(self, *, pull: float) -> float:
+        rise = self._er - self._e * self._r / self._weight
+        run = self._ee - self._e * self._e / self._weight
+        return (pull + rise) / (pull + run)
 
 
 # --- Encodings --------------------------------------------------------------------------------------------------------
