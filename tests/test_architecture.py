@@ -26,7 +26,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"repair", "tokens", "prices", "window", "short_term"}),
     frozenset({"extract", "archive", "strategies", "summarize", "tracker", "ledger"}),
     frozenset({"compressor"}),
-    frozenset({"manager"}),
+    frozenset({"manager", "stats"}),
     frozenset({"testing", "integrations", "__init__"}),
 )
 """Modules and packages of `memory`, the lowest first: each imports from its own level and from those before it."""

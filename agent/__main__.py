@@ -1,0 +1,5 @@
+"""`python -m agent`: the command `aloop`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,264 @@
+"""The command `aloop`. Exit codes: 0 all is well, 1 something was found, 2 the user's mistake, 130 interrupted.
+
+Results go to standard output, progress and errors to standard error; `--json` gives one JSON object.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from config import load
+from memory import MemoryConfig, validate
+from memory.dialects import dialect_named
+from memory.errors import AgentMemoryError, TranscriptError
+from memory.messages import DialectName
+
+from . import reports
+from .replay import preview, replay
+from .transcripts import Transcript, read_transcripts
+
+OK, FOUND, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="aloop",
+    help="Memory for agent loops: see it at work, and run your own transcripts through it.",
+    epilog="Exit codes: 0 all is well, 1 something was found, 2 a mistake in what was asked for.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave by `SystemExit`; a user's mistake is a sentence, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # Transcripts hold lone surrogates, and terminals hold encodings that cannot write every name.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="aloop")
+    except AgentMemoryError as error:
+        _complain(error)
+        raise SystemExit(MISTAKE) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Somebody reads our output with `head`. Python would complain once more when it closes the stream.
+        sys.stdout = None  # the interpreter allows it, and skips the flush
+        raise SystemExit(OK) from None
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        try:
+            _out().print(f"aloop {version('aloop-memory')}")
+        except PackageNotFoundError:
+            _out().print("aloop, from a source folder that is not installed")
+        raise typer.Exit
+
+
+Files: TypeAlias = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="Transcripts: JSON or JSONL, gzipped or not.")
+]
+OneFile: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A transcript: JSON or JSONL, gzipped or not.")
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Lenient: TypeAlias = Annotated[bool, typer.Option("--lenient", help="Leave out broken lines of JSONL, and say so.")]
+Format: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--dialect", help="openai_chat, openai_responses, anthropic or gemini; else found out."),
+]
+Strategy: TypeAlias = Annotated[
+    str | None, typer.Option("--strategy", help="sliding_window, selective, deletion or masking.")
+]
+Threshold: TypeAlias = Annotated[int | None, typer.Option("--threshold", help="Compress above this many tokens.")]
+MaxContext: TypeAlias = Annotated[int | None, typer.Option("--max-context", help="What the model accepts, in tokens.")]
+Preset: TypeAlias = Annotated[str | None, typer.Option("--preset", help="aggressive, balanced or conservative.")]
+Model: TypeAlias = Annotated[str | None, typer.Option("--model", help="Count and price as this model.")]
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(short_help="Watch an agent loop outgrow its context.")
+def demo(
+    path: Annotated[Path | None, typer.Option("--path", help="The folder to explore; else this project's own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Watch an agent loop outgrow its context, compress, and account for itself.
+
+    A script plays the model: no key, no network.
+    """
+    from .demo import run_demo  # it brings in the agent, which no other command needs
+
+    raise typer.Exit(run_demo(path, console=_out(), as_json=as_json))
+
+
+@app.command(name="replay", short_help="Run transcripts through the memory.")
+def replay_command(
+    files: Files,
+    strategy: Strategy = None,
+    threshold: Threshold = None,
+    max_context: MaxContext = None,
+    preset: Preset = None,
+    model: Model = None,
+    dialect: Format = None,
+    is_lenient: Lenient = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run transcripts through the memory: what would stay, what would go, what it would cost.
+
+    Exits with 1 if a replay ended early, or if anything was lost or became invalid.
+    """
+    config = _config(strategy, threshold, max_context, preset)
+    transcripts, are_all_read = _read(files, dialect, is_lenient)
+    with _progress("replaying", sum(len(one.messages) for one in transcripts)) as advance:
+        replays = [replay(one, config, model=model, on_message=advance) for one in transcripts]
+    if as_json:
+        _print_json(reports.replays_as_dict(replays))
+    else:
+        reports.print_replays(_out(), replays, config)
+    raise typer.Exit(_code(all(one.is_clean for one in replays), are_all_read))
+
+
+@app.command(name="preview", short_help="Show what a compression would do.")
+def preview_command(
+    file: OneFile,
+    strategy: Strategy = None,
+    threshold: Threshold = None,
+    max_context: MaxContext = None,
+    preset: Preset = None,
+    model: Model = None,
+    dialect: Format = None,
+    is_lenient: Lenient = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what one compression of a whole transcript would keep, mask, summarise and drop, and why."""
+    config = _config(strategy, threshold, max_context, preset)
+    plans = [
+        (transcript, preview(transcript, config, model=model))
+        for transcript in read_transcripts(file, dialect=_dialect(dialect), is_lenient=is_lenient)
+    ]
+    if as_json:
+        _print_json({"previews": [reports.plan_as_dict(transcript, plan) for transcript, plan in plans]})
+        return
+    for transcript, plan in plans:
+        reports.print_plan(_out(), transcript, plan)
+
+
+@app.command(name="validate", short_help="Check transcripts by their provider's rules.")
+def validate_command(
+    files: Files,
+    dialect: Format = None,
+    is_lenient: Lenient = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check transcripts against their provider's rules; exits with 1 if one would be rejected."""
+    transcripts, are_all_read = _read(files, dialect, is_lenient)
+    findings = [(one, validate(one.messages, one.dialect)) for one in transcripts]
+    if as_json:
+        _print_json({"transcripts": [reports.issues_as_dict(one, issues) for one, issues in findings]})
+    else:
+        reports.print_issues(_out(), findings)
+    is_valid = not any(issue.severity == "error" for _, issues in findings for issue in issues)
+    raise typer.Exit(_code(is_valid, are_all_read))
+
+
+@app.command(name="config", short_help="Show settings and their origins.")
+def config_command(
+    strategy: Strategy = None,
+    threshold: Threshold = None,
+    max_context: MaxContext = None,
+    preset: Preset = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the effective settings, and where each value came from."""
+    loaded = load(**_given(strategy, threshold, max_context, preset))
+    if as_json:
+        _print_json(reports.settings_as_dict(loaded))
+    else:
+        reports.print_settings(_out(), loaded)
+
+
+# --- What the commands share ------------------------------------------------------------------------------------------
+
+
+def _given(strategy: str | None, threshold: int | None, max_context: int | None, preset: str | None) -> dict[str, Any]:
+    """Return the settings that were given as options, by their names in `MemoryConfig`."""
+    options = {
+        "compression_strategy": strategy,
+        "compression_threshold": threshold,
+        "max_context_tokens": max_context,
+        "preset": preset,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _config(strategy: str | None, threshold: int | None, max_context: int | None, preset: str | None) -> MemoryConfig:
+    return load(**_given(strategy, threshold, max_context, preset)).memory
+
+
+def _dialect(name: str | None) -> DialectName | None:
+    return None if name is None else dialect_named(name).name
+
+
+def _read(files: Sequence[Path], dialect: str | None, is_lenient: bool) -> tuple[list[Transcript], bool]:
+    """Return the conversations of all files, and whether each file could be read; those that could not are told."""
+    named = _dialect(dialect)
+    found: list[Transcript] = []
+    are_all_read = True
+    for path in files:
+        try:
+            found += read_transcripts(path, dialect=named, is_lenient=is_lenient)
+        except TranscriptError as error:
+            _complain(error)
+            are_all_read = False
+    if not found:
+        raise typer.Exit(MISTAKE)
+    return found, are_all_read
+
+
+def _code(is_well: bool, are_all_read: bool) -> int:
+    return (OK if is_well else FOUND) if are_all_read else MISTAKE
+
+
+def _out() -> Console:
+    return Console(highlight=False)
+
+
+def _complain(error: AgentMemoryError) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+
+
+def _print_json(value: Any) -> None:
+    # ASCII: lone surrogates and unusual terminals make no difference. NaN is no JSON; nothing here produces it.
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error while the block runs, on a terminal only; the value is called after each step."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)

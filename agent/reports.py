@@ -1,0 +1,317 @@
+"""What the command line prints: tables that fit 80 columns, and the same as JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any, TypeAlias
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from config import Loaded
+from memory import MemoryConfig, format_stats
+from memory.events import Compressed
+from memory.messages import Issue
+from memory.strategies import Decision, Plan
+
+from .replay import Kept, Replay
+from .transcripts import Transcript
+
+Findings: TypeAlias = Sequence[tuple[Transcript, Sequence[Issue]]]
+
+
+# --- replay -----------------------------------------------------------------------------------------------------------
+
+
+def print_replays(console: Console, replays: Sequence[Replay], config: MemoryConfig) -> None:
+    """Print one replay in full, several as a row each with their sum, and below what needs attention."""
+    _line(
+        console,
+        f"{config.compression_strategy}, compressing above {config.compression_threshold:,} of "
+        f"{config.max_context_tokens:,} tokens",
+    )
+    if len(replays) == 1:
+        _print_one(console, replays[0])
+    else:
+        _print_many(console, replays)
+    for one in replays:
+        for remark in _remarks(one):
+            _line(console, f"{one.transcript.source}: {remark}")
+
+
+def replays_as_dict(replays: Sequence[Replay]) -> dict[str, Any]:
+    """Return the replays and their sums as JSON values."""
+    return {"transcripts": [one.as_dict() for one in replays], "totals": _totals(replays)}
+
+
+def _print_one(console: Console, one: Replay) -> None:
+    kept = one.kept
+    rows = [
+        ("transcript", one.transcript.source),
+        ("format", one.transcript.dialect),
+        ("model", one.model or "unknown: default price"),
+        ("messages", f"{one.message_count:,}"),
+        ("tokens", f"{one.tokens_before:,} in all, {one.tokens_after:,} in the context at the end"),
+        ("in the context", f"{kept.verbatim:,} verbatim, {kept.masked:,} masked, {kept.summarised:,} in a summary"),
+        ("in the archive only", f"{kept.dropped:,}"),
+    ]
+    _line(console, "")
+    _print_pairs(console, rows)
+    if one.compressions:
+        _line(console, "")
+        for number, event in enumerate(one.compressions, start=1):
+            _line(console, f"compression {number:2}: {_compression(event)}")
+    _line(console, "")
+    _line(console, format_stats(one.stats))
+
+
+def _compression(event: Compressed) -> str:
+    return (
+        f"{event.tokens_before:,} -> {event.tokens_after:,} tokens, {event.first_ref} to {event.last_ref}, "
+        f"{event.method}"
+    )
+
+
+def _print_many(console: Console, replays: Sequence[Replay]) -> None:
+    table = _table()
+    table.add_column("transcript", no_wrap=True, overflow="ellipsis", max_width=max(16, console.width - _NUMBERS_WIDTH))
+    for name in ("msgs", "tokens", "context", "compr", "saved", "cost", "kept", "mask", "sum", "drop"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in replays:
+        table.add_row(Text(one.transcript.id), *_cells(one.message_count, one))
+    totals = _totals(replays)
+    table.add_section()
+    table.add_row(f"{len(replays)} transcripts", *_sum_cells(totals))
+    _line(console, "")
+    console.print(table)
+    _line(console, "")
+    for line in _LEGEND:
+        _line(console, line)
+
+
+_LEGEND = (
+    "context: tokens of the context at the end; saved: of all tokens ever sent",
+    "cost: USD, estimated; ? where the model is unknown, at the default price",
+    "kept: messages verbatim in the context; mask: with placeholders for results",
+    "sum: a summary stands for them; drop: only the archive has them",
+)
+
+# What the columns of numbers need; rich would rather cut numbers than names.
+_NUMBERS_WIDTH = 66
+
+
+def _cells(message_count: int, one: Replay) -> list[str]:
+    return [
+        f"{message_count:,}",
+        f"{one.tokens_before:,}",
+        f"{one.tokens_after:,}",
+        f"{len(one.compressions)}",
+        f"{one.stats['savings_percentage']:.0f} %",
+        _cost(one.stats["total_cost"], is_known=not one.stats["unpriced_tokens"]),
+        *_kept_cells(asdict(one.kept)),
+    ]
+
+
+def _sum_cells(totals: dict[str, Any]) -> list[str]:
+    return [
+        f"{totals['message_count']:,}",
+        f"{totals['tokens_before']:,}",
+        f"{totals['tokens_after']:,}",
+        f"{totals['compression_count']}",
+        f"{totals['savings_percentage']:.0f} %",
+        _cost(totals["total_cost"], is_known=not totals["unpriced_tokens"]),
+        *_kept_cells(totals["kept"]),
+    ]
+
+
+def _kept_cells(kept: dict[str, int]) -> list[str]:
+    return [f"{kept[name]:,}" for name in ("verbatim", "masked", "summarised", "dropped")]
+
+
+def _cost(usd: float, *, is_known: bool) -> str:
+    return f"{usd:.3f}" if is_known else f"{usd:.3f}?"
+
+
+def _totals(replays: Sequence[Replay]) -> dict[str, Any]:
+    def total(name: str) -> Any:
+        return sum(one.stats[name] for one in replays)
+
+    sent = total("total_input_tokens") + total("total_output_tokens")
+    without = sent + total("net_savings")
+    return {
+        "transcript_count": len(replays),
+        "message_count": sum(one.message_count for one in replays),
+        "tokens_before": sum(one.tokens_before for one in replays),
+        "tokens_after": sum(one.tokens_after for one in replays),
+        "compression_count": total("compression_count"),
+        "net_savings": total("net_savings"),
+        "savings_percentage": 100 * total("net_savings") / without if without > 0 else 0.0,
+        "total_cost": total("total_cost"),
+        "net_cost": total("net_cost"),
+        "unpriced_tokens": total("unpriced_tokens"),
+        "kept": {name: sum(getattr(one.kept, name) for one in replays) for name in Kept.__dataclass_fields__},
+    }
+
+
+def _remarks(one: Replay) -> Iterable[str]:
+    yield from (f"skipped: {text}" for text in one.transcript.skipped)
+    yield from (f"repaired: {text}" for text in one.repairs)
+    if one.stopped:
+        yield f"stopped {one.stopped}"
+    yield from (f"BECAME INVALID: {_issue(issue)}" for issue in one.new_issues)
+    if one.lost:
+        yield f"LOST: {', '.join(one.lost)}"
+
+
+# --- preview ----------------------------------------------------------------------------------------------------------
+
+
+def print_plan(console: Console, transcript: Transcript, plan: Plan) -> None:
+    """Print a plan: neighbours that share their fate and its reason as one row."""
+    _line(console, f"{transcript.source}: {plan.strategy}")
+    if not plan.changes:
+        _line(console, f"nothing would change: {plan.tokens_before:,} tokens stay as they are")
+        return
+    table = _table()
+    for name in ("messages", "action"):
+        table.add_column(name, no_wrap=True)
+    for name in ("units", "tokens", "after"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why")
+    for (action, reason), group in groupby(plan.decisions, key=lambda one: (one.action, one.reason)):
+        table.add_row(*_plan_cells(list(group)), reason if action else "")
+    if plan.summary_target_tokens:
+        table.add_row("(summary)", "written", "", "", f"{plan.summary_target_tokens:,}", "at most; usually shorter")
+    table.add_section()
+    table.add_row(
+        "all", "", f"{len(plan.decisions)}", f"{plan.tokens_before:,}", f"{plan.tokens_after:,}", _dollars(plan)
+    )
+    _line(console, "")
+    console.print(table)
+    _line(console, "")
+
+
+def plan_as_dict(transcript: Transcript, plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON values, one entry per unit, without any message text."""
+    return {
+        "id": transcript.id,
+        "source": transcript.source,
+        "strategy": plan.strategy,
+        "tokens_before": plan.tokens_before,
+        "tokens_after": plan.tokens_after,
+        "usd_before": plan.usd_before,
+        "usd_after": plan.usd_after,
+        "summary_target_tokens": plan.summary_target_tokens,
+        "units": [
+            {
+                "refs": one.unit.refs,
+                "action": str(one.action),
+                "reason": one.reason,
+                "tokens_before": one.tokens_before,
+                "tokens_after": one.tokens_after,
+            }
+            for one in plan.decisions
+        ],
+    }
+
+
+def _plan_cells(group: Sequence[Decision]) -> list[str]:
+    first, last = group[0].unit.entries[0].ref, group[-1].unit.entries[-1].ref
+    return [
+        first if first == last else f"{first}-{last}",
+        str(group[0].action),
+        f"{len(group)}",
+        f"{sum(one.tokens_before for one in group):,}",
+        f"{sum(one.tokens_after for one in group):,}",
+    ]
+
+
+def _dollars(plan: Plan) -> str:
+    return f"${plan.usd_before:.4f} -> ${plan.usd_after:.4f} a request, uncached"
+
+
+# --- validate ---------------------------------------------------------------------------------------------------------
+
+
+def print_issues(console: Console, findings: Findings) -> None:
+    """Print every issue with its source, then a sum."""
+    for transcript, issues in findings:
+        verdict = f"{len(issues)} found" if issues else "valid"
+        _line(console, f"{transcript.source}: {transcript.dialect}, {len(transcript.messages):,} messages, {verdict}")
+        for text in transcript.skipped:
+            _line(console, f"  skipped: {text}")
+        for issue in issues:
+            _line(console, f"  {_issue(issue)}")
+            _line(console, f"    {issue.source}")
+    every = [issue for _, issues in findings for issue in issues]
+    errors = sum(issue.severity == "error" for issue in every)
+    _line(console, f"{len(findings):,} transcripts, {errors:,} errors, {len(every) - errors:,} warnings")
+
+
+def issues_as_dict(transcript: Transcript, issues: Sequence[Issue]) -> dict[str, Any]:
+    """Return the findings on one transcript as JSON values."""
+    return {
+        "id": transcript.id,
+        "source": transcript.source,
+        "dialect": transcript.dialect,
+        "message_count": len(transcript.messages),
+        "skipped": list(transcript.skipped),
+        "issues": [asdict(issue) for issue in issues],
+    }
+
+
+def _issue(issue: Issue) -> str:
+    return f"{issue.severity} {issue.code} at {issue.path}: {issue.message}"
+
+
+# --- config -----------------------------------------------------------------------------------------------------------
+
+
+def print_settings(console: Console, loaded: Loaded) -> None:
+    """Print every setting with its value and where that came from."""
+    table = _table()
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value")
+    table.add_column("from", overflow="fold")
+    for one in loaded.settings:
+        table.add_row(one.key, Text(_setting_text(one.value)), Text(one.source))
+    console.print(table)
+
+
+def settings_as_dict(loaded: Loaded) -> dict[str, Any]:
+    """Return the settings as JSON values."""
+    return {
+        "settings": [asdict(one) for one in loaded.settings],
+        "files": [str(path) for path in loaded.files],
+    }
+
+
+def _setting_text(value: Any) -> str:
+    """Return a value as it would be written in a file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return ", ".join(f"{tool}={policy}" for tool, policy in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "none" if value is None else str(value)
+
+
+# --- Shared -----------------------------------------------------------------------------------------------------------
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+
+
+def _print_pairs(console: Console, rows: Iterable[tuple[str, str]]) -> None:
+    for name, value in rows:
+        _line(console, f"{name + ':':21}{value}")
+
+
+def _line(console: Console, text: str) -> None:
+    # Text: brackets in a file's name are no markup. Soft wrap: a line stays a line in a file or a pipe.
+    console.print(Text(text), soft_wrap=True)

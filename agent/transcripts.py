@@ -1,0 +1,264 @@
+"""Recorded conversations: from a file to messages in their provider's own format.
+
+A file holds one conversation or many, as JSON or JSONL, gzipped or not; which of them is seen from its content.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from memory.dialects import DIALECTS, detect, dialect_named
+from memory.errors import AgentMemoryError, ConfigError, MessageError, TranscriptError
+from memory.messages import DialectName, Fit, Wire
+
+Located: TypeAlias = tuple[str, Any]
+"""A JSON value and where it stands: `path` or `path:line`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """One recorded conversation, in its provider's own format."""
+
+    id: str
+    """The file's own name for it, else the file's name."""
+    source: str
+    """`path`, or `path:line` where the file holds several."""
+    dialect: DialectName
+    messages: tuple[Wire, ...]
+    """At least one."""
+    system: Any = None
+    """A system prompt that travels beside the messages."""
+    tools: Sequence[Mapping[str, Any]] | None = None
+    model: str | None = None
+    """As the recording names it; often it does not."""
+    skipped: tuple[str, ...] = ()
+    """What a lenient reading left out, a sentence each."""
+
+
+def read_transcripts(
+    path: str | Path, *, dialect: DialectName | None = None, is_lenient: bool = False
+) -> list[Transcript]:
+    """Return the conversations of a file, in its order; at least one.
+
+    Read are: a list of messages; an object with `messages`, `contents` or `input` (a request body, or a line of the
+    corpus format), and beside it `system`, `tools`, `model`; a list of such objects; and JSONL with a message or
+    such an object on each line. The whole file is held in memory.
+
+    Args:
+        path: The file; gzip is recognised by its content.
+        dialect: The messages' format; found out when None.
+        is_lenient: Leave out the lines of a JSONL file that are no JSON, such as a last one that was half written.
+            What was left out is told in `Transcript.skipped`.
+
+    Raises:
+        TranscriptError: The file is missing, unreadable, empty, not text, not JSON, or in no known format. The
+            message names the file, and the line where there is one.
+    """
+    name = str(path)
+    text = _text(Path(path))
+    skipped: list[str] = []
+    found = list(_conversations(_values(text, name, skipped if is_lenient else None), name))
+    if not found:
+        raise TranscriptError(f"{name} holds no messages")
+    return [_transcript(value, where, Path(path), dialect, tuple(skipped)) for where, value in found]
+
+
+_BODY_KEYS: Final = ("messages", "contents", "input")
+_SYSTEM_KEYS: Final = ("system", "system_instruction", "systemInstruction", "instructions")
+_CORPUS_FORMATS: Final[Mapping[str, DialectName]] = {
+    "openai": "openai_chat",
+    "openai-responses": "openai_responses",
+    "anthropic": "anthropic",
+    "gemini": "gemini",
+}
+_TELLING_KEYS: Final[Mapping[str, DialectName]] = {
+    "contents": "gemini",
+    "input": "openai_responses",
+    "instructions": "openai_responses",
+    "system": "anthropic",
+}
+"""Key of a request body -> whose it is, for conversations that read the same in several formats."""
+_ACCEPTED: Final = (
+    "accepted are messages of OpenAI chat, OpenAI Responses, Anthropic and Gemini: a list of them, an object with "
+    "'messages', 'contents' or 'input', or one of either on each line"
+)
+
+
+# --- From bytes to JSON values ----------------------------------------------------------------------------------------
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TranscriptError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the path
+        raise TranscriptError(f"{str(path)!r} cannot be read: {error}") from error
+    if content.startswith(b"\x1f\x8b"):
+        content = _unpacked(content, path)
+    if not content.strip():
+        raise TranscriptError(f"{path} is empty")
+    try:
+        # surrogatepass: recorders that write text as models made it write lone surrogates too.
+        text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise TranscriptError(f"{path} is not text in UTF-8; a transcript is JSON or JSONL, gzipped or not")
+    return text.removeprefix("\ufeff")
+
+
+def _unpacked(content: bytes, path: Path) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TranscriptError(f"{path} is a damaged or half-written gzip file: {error}") from error
+
+
+def _values(text: str, name: str, skipped: list[str] | None) -> list[Located]:
+    """Return the file's one JSON value, or that of each line."""
+    try:
+        return [(name, json.loads(text))]
+    except RecursionError:
+        raise TranscriptError(f"{name} is nested too deeply to be a transcript") from None
+    except ValueError as error:
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        if len(lines) == 1 or not _is_json(lines[0][1]):
+            raise TranscriptError(f"{name} is neither JSON nor JSONL: {error}") from None
+    return list(_lines(lines, name, skipped))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _lines(lines: Sequence[tuple[int, str]], name: str, skipped: list[str] | None) -> Iterator[Located]:
+    for number, line in lines:
+        try:
+            yield f"{name}:{number}", json.loads(line)
+        except (ValueError, RecursionError) as error:
+            problem = f"{name}:{number} is no JSON ({error})"
+            if skipped is None:
+                half = " The line seems half written." if number == lines[-1][0] else ""
+                raise TranscriptError(
+                    f"{problem}.{half} A lenient reading (--lenient) leaves out such lines and says so"
+                ) from None
+            skipped.append(f"{problem}: left out")
+
+
+# --- From JSON values to conversations --------------------------------------------------------------------------------
+
+
+def _conversations(values: Sequence[Located], name: str) -> Iterator[Located]:
+    """Yield each conversation as an object with a body; messages that stand alone make up one together."""
+    loose: list[Any] = []
+    for where, value in values:
+        for item_where, item in _items(where, value):
+            if not isinstance(item, Mapping):
+                raise TranscriptError(f"{item_where} holds {_described(item)} where a message belongs; {_ACCEPTED}")
+            if _is_conversation(item):
+                yield item_where, item
+            else:
+                loose.append(item)
+    if loose:
+        yield name, {"messages": loose}
+
+
+def _items(where: str, value: Any) -> Iterator[Located]:
+    if isinstance(value, list):
+        yield from ((f"{where}[{index}]", item) for index, item in enumerate(value))
+    else:
+        yield where, value
+
+
+def _is_conversation(value: Mapping[str, Any]) -> bool:
+    # A custom tool call of the Responses API has an `input` too, which is a string beside a `type`.
+    return any(isinstance(value.get(key), list) for key in _BODY_KEYS) or ("input" in value and "type" not in value)
+
+
+def _transcript(
+    value: Mapping[str, Any], where: str, path: Path, dialect: DialectName | None, skipped: tuple[str, ...]
+) -> Transcript:
+    header = _mapping(value.get("header"))
+    key = next(key for key in _BODY_KEYS if key in value)
+    messages = _messages(value[key], where)
+    tools = value.get("tools")
+    return Transcript(
+        id=str(header.get("id") or value.get("id") or _file_name(path)),
+        source=where,
+        dialect=_dialect(messages, value.keys(), header.get("format"), dialect, where),
+        messages=messages,
+        system=next((value[key] for key in _SYSTEM_KEYS if value.get(key)), None),
+        tools=[tool for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, list) else None,
+        model=next((m for m in (value.get("model"), header.get("model")) if isinstance(m, str) and m), None),
+        skipped=skipped,
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _file_name(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+
+
+def _messages(body: Any, where: str) -> tuple[Wire, ...]:
+    if isinstance(body, str):  # the Responses API takes a plain text for a list of one
+        body = [{"role": "user", "content": body}]
+    if not isinstance(body, list) or not body:
+        raise TranscriptError(f"{where} holds no messages")
+    for index, message in enumerate(body):
+        if not isinstance(message, Mapping):
+            raise TranscriptError(f"{where}: message {index} is {_described(message)}; {_ACCEPTED}")
+    return tuple(body)
+
+
+def _dialect(
+    messages: Sequence[Wire], keys: Set[str], corpus_format: object, wanted: DialectName | None, where: str
+) -> DialectName:
+    try:
+        return _readable(messages, wanted or _dialect_found(messages, keys, corpus_format))
+    except ConfigError:
+        raise
+    except AgentMemoryError as error:
+        verdict = f"cannot be read as {wanted}" if wanted else "is in no known format"
+        raise TranscriptError(f"{where} {verdict}: {error}") from error
+
+
+def _dialect_found(messages: Sequence[Wire], keys: Set[str], corpus_format: object) -> DialectName:
+    if isinstance(corpus_format, str) and corpus_format in _CORPUS_FORMATS:
+        return _CORPUS_FORMATS[corpus_format]
+    for index, message in enumerate(messages):
+        if all(dialect.recognise(message) is Fit.NO for dialect in DIALECTS.values()):
+            raise MessageError(f"message {index} (keys: {', '.join(map(str, message)) or 'none'}); {_ACCEPTED}")
+    detected = detect(messages)
+    if detected is not None:
+        return detected.name
+    return next((name for key, name in _TELLING_KEYS.items() if key in keys), "openai_chat")
+
+
+def _readable(messages: Sequence[Wire], name: DialectName) -> DialectName:
+    """Return the name, if every message can be read in that format."""
+    dialect = dialect_named(name)
+    for index, message in enumerate(messages):
+        try:
+            dialect.read(message)
+        except MessageError as error:
+            raise MessageError(f"message {index}: {error}") from error
+    return dialect.name
+
+
+def _described(value: object) -> str:
+    names = {str: "a text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
