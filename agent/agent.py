@@ -51,17 +51,15 @@ class ReActAgent(BaseAgent):
         Raises:
             ContextOverflowError: What may never be taken out of the context is larger than the model's window.
         """
-        iterations = 0
-        try:
-            await self.begin(task)
-            while iterations < self.max_iterations:
-                iterations += 1
-                response = await self.step(iterations)
-                if not response.tool_calls:
-                    return _answered(response, iterations)
-        except BudgetExceededError as error:
-            return AgentResult(answer=str(error), end_reason="budget_exceeded", iterations=iterations)
-        return _out_of_iterations(iterations)
+        await self.begin(task)
+        for iteration in range(1, self.max_iterations + 1):
+            try:
+                response = await self.step(iteration)
+            except BudgetExceededError as error:
+                return AgentResult(answer=str(error), end_reason="budget_exceeded", iterations=iteration - 1)
+            if not response.tool_calls:
+                return _answered(response, iteration)
+        return _out_of_iterations(self.max_iterations)
 
     async def step(self, iteration: int) -> LLMResponse:
         """Think once, and act on it."""

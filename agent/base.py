@@ -96,7 +96,7 @@ class BaseAgent:
 
     async def begin(self, task: str) -> None:
         """Add the task to the conversation, and before the first one the system prompt."""
-        if self.system_prompt and not self.memory.get_context_for_llm():
+        if self.system_prompt and not self.memory.short_term:
             await self.memory.add_message(LLMMessage("system", self.system_prompt))
         await self.memory.add_message(LLMMessage("user", task))
 

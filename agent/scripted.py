@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from memory.tracker import Usage
-
 from memory.dialects import dialect_named
 from memory.messages import LLMMessage, ToolCall, Wire
 from memory.native import to_wire
 from memory.tokens import TiktokenCounter, TokenCounter
+from memory.usage import Usage
 
 from .llm import LLMResponse
 

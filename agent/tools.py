@@ -311,9 +311,10 @@ async def _in_thread(work: Callable[[], object]) -> object:
     context = contextvars.copy_context()
 
     def settle(value: object, error: BaseException | None) -> None:
-        if done.cancelled():
-            return  # nobody waits any more
-        if error is None:
+        if done.cancelled():  # nobody waits any more
+            if inspect.iscoroutine(value):
+                value.close()
+        elif error is None:
             done.set_result(value)
         else:
             done.set_exception(error)

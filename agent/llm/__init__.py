@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from memory.tracker import Usage
-
 from memory.messages import ToolCall, Wire
+from memory.usage import Usage
 
 StopReason: TypeAlias = Literal["end_turn", "tool_use", "max_tokens", "refusal"]
 """Why the model stopped: it was done, it wants tools run, it was cut off, it declined."""
