@@ -215,16 +215,13 @@ class _Fields:
         return any(not (value is None or callable(value) or isinstance(value, Mapping | list)) for value in values)
 
     def count(self, *names: str) -> int:
-        """Return the first of these that is set.
+        """Return the first of these that is set and not 0, else 0.
 
         Raises:
-            MessageError: It is no whole number >= 0.
+            MessageError: One is no whole number >= 0.
         """
-        for name in names:
-            value = _field(self._source, name)
-            if value is not None:
-                return _whole_number(name, value)
-        return 0
+        values = ((name, _field(self._source, name)) for name in names)
+        return next((count for name, value in values if value is not None and (count := _whole_number(name, value))), 0)
 
     def inner(self, *names: str) -> _Fields:
         return _Fields(next((inner for name in names if (inner := _field(self._source, name)) is not None), None))

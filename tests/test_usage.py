@@ -89,6 +89,20 @@ def usage(**changes: int) -> Usage:
             },
             usage(cache_write_tokens=300),
         ),
+        # LiteLLM today: a zero beside the name that carries the number.
+        (
+            {
+                "prompt_tokens": 1_000,
+                "completion_tokens": 200,
+                "prompt_tokens_details": {
+                    "cached_tokens": 600,
+                    "cache_write_tokens": 0,
+                    "cache_creation_tokens": 300,
+                    "cache_creation_token_details": {"ephemeral_1h_input_tokens": 100},
+                },
+            },
+            usage(cache_write_tokens=200, cache_write_1h_tokens=100),
+        ),
         # DeepSeek
         (
             {
