@@ -85,6 +85,7 @@ class Digest:
     actions: tuple[Action, ...] = ()
     plan: tuple[str, ...] = ()
     plan_ref: str = ""
+    last_said: Quote | None = None
     first_ref: str = ""
     last_ref: str = ""
     message_count: int = 0
@@ -126,7 +127,7 @@ def _worth(fact: Fact, position: int, folders: Collection[str]) -> float:
         + _CROWD * log1p(fact.crowd)
         + _NEIGHBOUR * (fact.kind is Kind.PATH and folder_of(fact.text) in folders)
         + _LENGTH * log(len(fact.text))
-        + _BARE_INTEGER * (fact.kind is Kind.NUMBER and fact.text.isdigit())
+        + _BARE_INTEGER * (fact.kind is Kind.NUMBER and fact.text.isdigit()) * (2 if len(fact.text) < 5 else 1)
         + _SAID_BY_USER * fact.by_user
         + _KIND.get(fact.kind, 0.0)
     )
@@ -143,6 +144,7 @@ class _Reader:
         self._actions = {(action.tool, action.label): action for action in before.actions}
         self._open: dict[str | None, list[tuple[str, str]]] = {}
         self._plan, self._plan_ref = before.plan, before.plan_ref
+        self._last_said = before.last_said
         self._position = before.message_count
         self._known: dict[str, tuple[tuple[str, Kind], ...]] = {}
 
@@ -160,6 +162,7 @@ class _Reader:
         is_agent = reading.role == "assistant"
         if is_agent:
             self._said += notes.said(reading.text, ref)
+            self._last_said = Quote(ref, notes.first_line(reading.text, notes.MAX_QUOTE))
         else:
             self._asked.append(notes.asked(reading.text, ref))
         self._note(reading.text, "" if is_agent else "user", ref, by_user=not is_agent)
@@ -234,6 +237,7 @@ class _Reader:
             actions=tuple(self._actions.values())[-_MAX_ACTIONS:],
             plan=self._plan,
             plan_ref=self._plan_ref,
+            last_said=self._last_said,
             first_ref=before.first_ref or (sources[0].ref if sources else ""),
             last_ref=sources[-1].ref if sources else before.last_ref,
             message_count=self._position,

@@ -66,6 +66,23 @@ def words(identifier: str) -> list[str]:
     return [word.lower() for word in _WORDS.findall(identifier)]
 
 
+def parts(name: str) -> list[str]:
+    """Return the shorter strings that are surely read where `name` is: a path's ends, a dotted name's members."""
+    found: list[str] = []
+    if "/" in name:
+        rest = name
+        while "/" in rest:
+            rest = rest.partition("/")[2]
+            if rest:
+                found.append(rest)
+        name = rest
+    if "." in name or ":" in name:
+        members = re.split(r"[.:]+", name)
+        found += members
+        found += [".".join(members[:size]) for size in range(2, len(members))]
+    return found
+
+
 def identify(chunk: str) -> tuple[tuple[str, Kind], ...]:
     """Return the identifiers in one chunk, the longest first; nothing for a plain word.
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
-from .digest import Digest, Fact, ranking
-from .identifiers import Kind, chunks, identify
-from .notes import is_reading
+from .digest import Digest, Fact, Home, ranking
+from .identifiers import Kind, chunks, identify, parts
+from .notes import Action, is_reading
 
 Count = Callable[[str], int]
 
-_SHARES = {"Asked": 0.10, "Done": 0.16, "Decided": 0.07, "Open": 0.07}
-"""Parts of the target for what happened; the facts get the rest."""
-_DEAR = 0.5
-_CHARACTERS_PER_TOKEN = {Kind.NUMBER: 2.2, Kind.HASH: 1.8, Kind.CODE: 2.2, Kind.RECORD: 2.6, Kind.URL: 3.2}
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    text: str
-    weight: float
-    order: int
+_SHARES = {"Asked": 0.10, "Done": 0.14, "Errors": 0.05, "Decided": 0.07, "Open": 0.06}
+"""Parts of the target for the course of events; the identifiers get the rest."""
+_ORDER = ("Asked", "Done", "Found", "Errors", "Decided", "Open")
+_DEARNESS = 0.5
+"""How much a fact's length in tokens counts against it: 0 not at all, 1 in proportion."""
+_HEADER_TOKENS = 6
+_LABEL_LENGTH = 60
+_CHARACTERS_PER_TOKEN = 3.7
+_SLOPPY = {Kind.NUMBER: 2.2, Kind.HASH: 1.8, Kind.CODE: 2.2, Kind.RECORD: 2.6, Kind.URL: 3.2}
+_MAX_KNOWN_TEXT = 200_000
+_ROUNDS = 5
 
 
 def render(digest: Digest, *, target_tokens: int, count: Count, task: str = "") -> str:
@@ -31,133 +31,180 @@ def render(digest: Digest, *, target_tokens: int, count: Count, task: str = "") 
     `task` is text that stays in the context beside the summary (the first user message, say): nothing that
     stands there is repeated.
     """
-    if target_tokens <= 0:
-        return ""
-    room = float(target_tokens)
-    for _ in range(4):
-        text = _compose(digest, room, task)
-        size = count(text) if text else 0
-        if size <= target_tokens and (size >= 0.93 * target_tokens or room > 3 * target_tokens):
-            return text
-        best = text if size <= target_tokens else ""
-        room *= target_tokens / max(size, 1) * (0.985 if size > target_tokens else 0.99)
-    return best or _trimmed(text, target_tokens, count)
-
-
-def _trimmed(text: str, target_tokens: int, count: Count) -> str:
-    lines = text.split("\n")
-    while lines and count("\n".join(lines)) > target_tokens:
-        lines = lines[: len(lines) * 9 // 10]
-    return "\n".join(lines)
-
-
-def _compose(digest: Digest, room: float, task: str) -> str:
-    sections = {
-        "Asked": _fit(_asked(digest, task), room * _SHARES["Asked"]),
-        "Done": _fit(_done(digest), room * _SHARES["Done"]),
-        "Decided": _fit(_decided(digest), room * _SHARES["Decided"]),
-        "Open": _fit(_open(digest), room * _SHARES["Open"]),
-    }
-    told = "\n".join(f"## {name}\n" + "\n".join(lines) for name, lines in sections.items() if lines)
-    found = _found(digest, room - _estimate(told), told, task)
-    order = ("Asked", "Done", "Found", "Decided", "Open")
-    sections["Found"] = found
-    return "\n".join(f"## {name}\n" + "\n".join(sections[name]) for name in order if sections[name])
-
-
-def _estimate(text: str) -> float:
-    return len(text) / 3.6
-
-
-def _fit(lines: Sequence[_Line], room: float) -> list[str]:
-    chosen: list[_Line] = []
-    for line in sorted(lines, key=lambda line: -line.weight):
-        cost = _estimate(line.text) + 1
-        if cost <= room:
-            chosen.append(line)
-            room -= cost
-    return [line.text for line in sorted(chosen, key=lambda line: line.order)]
-
-
-def _asked(digest: Digest, task: str) -> list[_Line]:
-    quotes = [quote for quote in digest.asked if quote.text and quote.text[:80] not in task]
-    return [_Line(f'- {q.ref}: "{q.text}"', q.weight + 3 * n / len(quotes), n) for n, q in enumerate(quotes)]
-
-
-def _decided(digest: Digest) -> list[_Line]:
-    return [_Line(f"- {q.ref}: {q.text}", q.weight + 3 * n / len(digest.said), n) for n, q in enumerate(digest.said)]
-
-
-def _open(digest: Digest) -> list[_Line]:
-    lines = [_Line(f"- {item} ({digest.plan_ref})", 2, n) for n, item in enumerate(digest.plan)]
-    return lines
-
-
-def _done(digest: Digest) -> list[_Line]:
-    lines = []
-    for n, action in enumerate(digest.actions):
-        if not action.failed and not action.changes and (action.shape != "command" or is_reading(action)):
-            continue
-        refs = " ".join(action.refs)
-        name = action.label if action.shape == "other" else f"{action.tool} {action.label}"
-        name = f"`{action.label}`" if action.shape == "command" else name
-        is_plain = action.shape == "file" and not action.failed
-        outcome = f" -> {action.outcome}" if action.outcome and not is_plain else ""
-        weight = 2 * n / len(digest.actions) + 1.5 * action.changes + action.failed + 0.5 * bool(action.outcome)
-        lines.append(_Line(f"- {name} ({refs}){outcome}", weight, n))
-    return lines
-
-
-def _found(digest: Digest, room: float, told: str, task: str) -> list[str]:
-    chosen: list[Fact] = []
-    known = {name for chunk in chunks(task[:100_000]) for name, _ in identify(chunk)}
-    worth = ranking(digest)
-    ranked = sorted(digest.facts.values(), key=lambda f: (-worth(f) + _DEAR * log(_cost(f)), f.text))
-    labels: set[str] = set()
-    for fact in ranked:
-        if fact.text in known or fact.text in told:
-            continue
-        cost = _cost(fact) + (0.0 if any(h.label in labels for h in fact.homes) else 6.0)
-        if cost > room:
-            continue
-        room -= cost
-        labels.update(h.label for h in fact.homes[:1])
-        chosen.append(fact)
-    picked = {fact.text for fact in chosen}
-    return _grouped(fact for name, fact in digest.facts.items() if name in picked)
-
-
-def _cost(fact: Fact) -> float:
-    return 0.3 + len(fact.text) / _CHARACTERS_PER_TOKEN.get(fact.kind, 3.7)
-
-
-def _grouped(facts: Iterable[Fact]) -> list[str]:
-    groups: dict[str, list[tuple[Fact, str]]] = {}
-    waiting = list(facts)
-    while waiting:
-        sizes: dict[str, int] = {}
-        for fact in waiting:
-            for label in {home.label for home in fact.homes}:
-                sizes[label] = sizes.get(label, 0) + 1
-        label = max(sizes, key=lambda name: (sizes[name], name))
-        mine = [f for f in waiting if any(h.label == label for h in f.homes)]
-        groups[label] = [(f, next(h.ref for h in f.homes if h.label == label)) for f in mine]
-        taken = set(map(id, mine))
-        waiting = [f for f in waiting if id(f) not in taken]
-    return [_group_line(label, members) for label, members in groups.items()]
-
-
-def _group_line(label: str, members: Sequence[tuple[Fact, str]]) -> str:
-    refs = " ".join(dict.fromkeys(ref for _, ref in members))
-    names: list[str] = []
-    covered = label[:60]
-    for fact, _ in sorted(members, key=lambda m: -len(m[0].text)):
-        if fact.text not in covered:
-            names.append(fact.text)
-            covered += f" {fact.text}"
-    chosen = set(names)
-    return f"- {label[:60]} ({refs}): {' '.join(f.text for f, _ in members if f.text in chosen)}"
+    writer = _Writer(digest, beside=task)
+    return _fill(writer.compose, target_tokens, count)
 
 
 def missing_identifiers(digest: Digest, text: str, *, target_tokens: int, count: Count) -> str:
-    return ""
+    """List the identifiers that matter most and are not in `text`, grouped as in a summary; empty if there are none.
+
+    For a summary by a model: what it lost is appended to it word for word.
+    """
+    writer = _Writer(digest, beside=text)
+    return _fill(lambda room: "\n".join(writer.found(room, ())), target_tokens, count)
+
+
+def _fill(compose: Callable[[float], str], target_tokens: int, count: Count) -> str:
+    """Compose until the text is nearly as long as allowed; `count` is called a handful of times."""
+    best, best_size, room, text = "", 0, float(target_tokens), ""
+    for _ in range(_ROUNDS):
+        longer = compose(room)
+        if longer == text:  # there is no more to say
+            break
+        text = longer
+        size = count(text) if text else 0
+        if best_size < size <= target_tokens:
+            best, best_size = text, size
+        if 0.97 * target_tokens <= size <= target_tokens or room > 4 * target_tokens or not size:
+            break
+        room *= 0.99 * target_tokens / size
+    return best or _cut(text, target_tokens, count)
+
+
+def _cut(text: str, target_tokens: int, count: Count) -> str:
+    while text and count(text) > target_tokens:
+        text = text[: len(text) * 3 // 4].rpartition(" ")[0]
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    text: str
+    weight: float
+
+
+class _Writer:
+    """Composes one digest at different lengths; what does not depend on the length is prepared once."""
+
+    def __init__(self, digest: Digest, *, beside: str) -> None:
+        self._digest = digest
+        self._beside = beside
+        known = _named(beside[:_MAX_KNOWN_TEXT])
+        worth = ranking(digest)
+        ranked = [
+            (worth(fact) - _DEARNESS * log(cost), cost, fact)
+            for fact in digest.facts.values()
+            if fact.text not in known
+            for cost in (_cost(fact),)
+        ]
+        self._ranked = sorted(ranked, key=lambda item: (-item[0], item[2].text))
+        self._order = {name: number for number, name in enumerate(digest.facts)}
+        self._lines = {
+            "Asked": self._asked(),
+            "Done": self._done(),
+            "Errors": self._errors(),
+            "Decided": self._decided(),
+            "Open": self._open(),
+        }
+
+    def compose(self, room: float) -> str:
+        sections = {name: _fit(lines, room * _SHARES[name]) for name, lines in self._lines.items()}
+        told = _joined(sections)
+        sections["Found"] = self.found(room - _tokens(told), _named(told))
+        return _joined(sections)
+
+    def found(self, room: float, told: Collection[str]) -> list[str]:
+        """Choose facts by worth until the room is used, and print them by where they stand."""
+        chosen: list[Fact] = []
+        labels: set[str] = set()
+        covered = set(told)
+        for _, cost, fact in self._ranked:
+            if fact.text in covered:
+                continue
+            is_new = not any(home.label in labels for home in fact.homes)
+            if cost + is_new * _HEADER_TOKENS > room:
+                if room < _HEADER_TOKENS:
+                    break
+                continue
+            room -= cost + is_new * _HEADER_TOKENS
+            if is_new:
+                labels.add(fact.homes[-1].label)
+            chosen.append(fact)
+            covered.add(fact.text)
+            covered.update(parts(fact.text))
+        inside = {part for fact in chosen for part in parts(fact.text)}
+        return self._grouped([fact for fact in chosen if fact.text not in inside])
+
+    def _grouped(self, facts: Iterable[Fact]) -> list[str]:
+        facts = sorted(facts, key=lambda fact: self._order[fact.text])
+        sizes: dict[str, int] = {}
+        for fact in facts:
+            for label in {home.label for home in fact.homes}:
+                sizes[label] = sizes.get(label, 0) + 1
+        groups: dict[str, list[tuple[Fact, Home]]] = {}
+        for fact in facts:
+            home = max(fact.homes, key=lambda home: sizes[home.label])
+            groups.setdefault(home.label, []).append((fact, home))
+        return [_group_line(label, members) for label, members in groups.items()]
+
+    def _asked(self) -> list[_Line]:
+        quotes = [quote for quote in self._digest.asked if quote.text and quote.text[:60] not in self._beside]
+        newest = len(quotes) or 1
+        return [_Line(f'- {q.ref}: "{q.text}"', q.weight + 3 * n / newest) for n, q in enumerate(quotes)]
+
+    def _done(self) -> list[_Line]:
+        actions = self._digest.actions
+        return [
+            _Line(_action_line(action), 2 * n / len(actions) + 1.5 * action.changes + 0.5 * bool(action.outcome))
+            for n, action in enumerate(actions)
+            if not action.failed and (action.changes or (action.shape == "command" and not is_reading(action)))
+        ]
+
+    def _errors(self) -> list[_Line]:
+        failed = [action for action in self._digest.actions if action.failed]
+        return [_Line(_action_line(action), n) for n, action in enumerate(failed)]
+
+    def _decided(self) -> list[_Line]:
+        said = self._digest.said
+        return [_Line(f"- {q.ref}: {q.text}", q.weight + 3 * n / len(said)) for n, q in enumerate(said)]
+
+    def _open(self) -> list[_Line]:
+        lines = [_Line(f"- {item} ({self._digest.plan_ref})", -n) for n, item in enumerate(self._digest.plan)]
+        last = self._digest.last_said
+        return lines + ([_Line(f"- last said, {last.ref}: {last.text}", 1)] if last is not None else [])
+
+
+def _named(text: str) -> set[str]:
+    names = {name for chunk in set(chunks(text)) for name, _ in identify(chunk)}
+    return names | {part for name in names for part in parts(name)}
+
+
+def _joined(sections: dict[str, list[str]]) -> str:
+    return "\n".join(f"## {name}\n" + "\n".join(sections[name]) for name in _ORDER if sections.get(name))
+
+
+def _fit(lines: Sequence[_Line], room: float) -> list[str]:
+    """Take the weightiest lines that fit, in their order."""
+    taken: set[int] = set()
+    for number in sorted(range(len(lines)), key=lambda n: (-lines[n].weight, n)):
+        cost = _tokens(lines[number].text) + 1
+        if cost <= room:
+            taken.add(number)
+            room -= cost
+    return [lines[number].text for number in sorted(taken)]
+
+
+def _tokens(text: str) -> float:
+    return len(text) / _CHARACTERS_PER_TOKEN
+
+
+def _cost(fact: Fact) -> float:
+    return 0.3 + len(fact.text) / _SLOPPY.get(fact.kind, _CHARACTERS_PER_TOKEN)
+
+
+def _action_line(action: Action) -> str:
+    name = action.label if action.shape == "other" else f"{action.tool} {action.label}"
+    name = f"`{action.label}`" if action.shape == "command" else name
+    says = action.outcome and (action.shape != "file" or action.failed)
+    return f"- {name} ({' '.join(action.refs)})" + (f" -> {action.outcome}" if says else "")
+
+
+def _group_line(label: str, members: Sequence[tuple[Fact, Home]]) -> str:
+    refs = " ".join(dict.fromkeys(home.ref for _, home in members))
+    shown = _shown(label)
+    names = " ".join(fact.text for fact, _ in members if fact.text not in shown)
+    return f"- {shown} ({refs}): {names}" if names else f"- {shown} ({refs})"
+
+
+def _shown(label: str) -> str:
+    return label if len(label) <= _LABEL_LENGTH or " " not in label else label[:_LABEL_LENGTH].rpartition(" ")[0] + " …"
