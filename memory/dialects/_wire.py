@@ -116,6 +116,12 @@ def parts_at(value: object, field: str) -> Sequence[Mapping[str, Any]]:
     return value
 
 
+def has_role(message: Mapping[str, Any], roles: Mapping[str, Role]) -> bool:
+    """Return whether a message names one of the roles; what stands there may be any JSON."""
+    role = message.get("role")
+    return isinstance(role, str) and role in roles
+
+
 def role_of(message: Mapping[str, Any], roles: Mapping[str, Role], dialect: DialectName) -> Role:
     role = message.get("role")
     if not isinstance(role, str) or role not in roles:

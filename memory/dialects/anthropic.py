@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
-from ._wire import Draft, compact_json, mapping_at, parts_at, role_of, text_at, wrong
+from ._wire import Draft, compact_json, has_role, mapping_at, parts_at, role_of, text_at, wrong
 from .anthropic_rules import check
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
@@ -39,7 +39,7 @@ class Anthropic:
 
     def recognise(self, message: Wire) -> Fit:
         """Say how well a message fits: sure by any block type but text that only Anthropic has."""
-        if message.get("role") not in _ROLES or not _FOREIGN_KEYS.isdisjoint(message) or "content" not in message:
+        if not has_role(message, _ROLES) or not _FOREIGN_KEYS.isdisjoint(message) or "content" not in message:
             return Fit.NO
         content = message["content"]
         if isinstance(content, str):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
-from ._wire import Draft, compact_json, mapping_at, parts_at, role_of, text_at, wrong
+from ._wire import Draft, compact_json, has_role, mapping_at, parts_at, role_of, text_at, wrong
 from .openai_chat_rules import check
 
 _ROLES: Mapping[str, Role] = {
@@ -37,7 +37,7 @@ class OpenAIChat:
 
     def recognise(self, message: Wire) -> Fit:
         """Say how well a message fits: sure by `tool_calls`, a tool role, or an `image_url` part."""
-        if message.get("role") not in _ROLES or not _FOREIGN_KEYS.isdisjoint(message):
+        if not has_role(message, _ROLES) or not _FOREIGN_KEYS.isdisjoint(message):
             return Fit.NO
         if message["role"] in ("tool", "function") or not _OWN_KEYS.isdisjoint(message):
             return Fit.SURE

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
-from ._wire import Draft, compact_json, mapping_at, parts_at, payload_length, role_of, text_at, wrong
+from ._wire import Draft, compact_json, has_role, mapping_at, parts_at, payload_length, role_of, text_at, wrong
 from .openai_responses_items import CALLS, RESULT_IDS, RESULTS, result_id
 from .openai_responses_rules import check
 
@@ -56,13 +56,15 @@ class OpenAIResponses:
         if "parts" in message or "tool_calls" in message or "tool_call_id" in message:
             return Fit.NO
         if (kind := message.get("type")) is not None:
-            return Fit.SURE if kind in _KNOWN else Fit.MAYBE if isinstance(kind, str) else Fit.NO
-        if message.get("role") not in _ROLES:
+            return (Fit.SURE if kind in _KNOWN else Fit.MAYBE) if isinstance(kind, str) else Fit.NO
+        if not has_role(message, _ROLES):
             return Fit.NO
         content = message.get("content")
         if isinstance(content, str):
             return Fit.MAYBE
-        kinds = {part.get("type") for part in content or () if isinstance(part, Mapping)}
+        if not isinstance(content, list | tuple | None):
+            return Fit.NO
+        kinds = {str(part.get("type")) for part in content or () if isinstance(part, Mapping)}
         return Fit.SURE if kinds & _PARTS else Fit.MAYBE if kinds <= {"refusal", "input_audio"} else Fit.NO
 
     def read(self, message: Wire) -> Reading:
