@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Transcripts hold lone surrogates, and terminals hold encodings that cannot write every name.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # What the memory logs, the reports tell; without a handler Python would print it between their lines.
+    logging.getLogger("memory").addHandler(logging.NullHandler())
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="aloop")
     except AgentMemoryError as error:

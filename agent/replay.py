@@ -10,7 +10,8 @@ from typing import Any
 from memory import Archive, MemoryConfig, MemoryManager, validate
 from memory.errors import BudgetExceededError, ContextOverflowError
 from memory.events import Compressed, Event
-from memory.messages import DialectName, Issue, Wire
+from memory.messages import DialectName, Issue
+from memory.repair import repair
 from memory.strategies import Plan
 from memory.window import Entry, Kind, reference
 
@@ -138,8 +139,9 @@ def preview(transcript: Transcript, config: MemoryConfig, *, model: str | None =
     return memory.preview()
 
 
-def _repaired(transcript: Transcript) -> tuple[Sequence[Wire], tuple[str, ...]]:
-    return transcript.messages, ()
+def _repaired(transcript: Transcript) -> tuple[Sequence[object], tuple[str, ...]]:
+    mended = repair(transcript.messages, transcript.dialect)
+    return mended.messages, tuple(f"{one.code} at {one.path}: {one.message}" for one in mended.changes)
 
 
 def _memory(
@@ -158,7 +160,7 @@ def _memory(
     )
 
 
-def _add_all(memory: MemoryManager, messages: Sequence[Wire], on_message: Callable[[], None] | None) -> str | None:
+def _add_all(memory: MemoryManager, messages: Sequence[object], on_message: Callable[[], None] | None) -> str | None:
     """Add the messages; return why that ended early, None if it did not."""
     for number, message in enumerate(messages, start=1):
         try:
@@ -199,7 +201,7 @@ def _outcome(entries: Sequence[Entry], archive: Archive, message_count: int) -> 
     )
 
 
-def _new_issues(history: Sequence[Wire], context: Sequence[object], dialect: DialectName) -> tuple[Issue, ...]:
+def _new_issues(history: Sequence[object], context: Sequence[object], dialect: DialectName) -> tuple[Issue, ...]:
     """Return the errors of the context that the history did not have: by rule, those beyond its number of them."""
     allowed = Counter(issue.code for issue in _errors(history, dialect))
     found = Counter[str]()
