@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from memory import MemoryConfig, MemoryManager, format_stats
+from memory import ContextOverflowError, MemoryConfig, MemoryManager, format_stats
 from memory.events import Compressed, Event
 from memory.messages import ToolCall
 from memory.native import to_wire
 
 from .agent import ReActAgent
 from .base import AgentResult, Step
-from .explorer import TASK, Context, Finding, explorer
+from .explorer import TASK, explorer, findings_in
 from .files import FolderTools
 from .scripted import ScriptedModel
 from .tools import Toolbox
@@ -56,7 +56,7 @@ def run_demo(
         as_json: Print one JSON object at the end and nothing else.
 
     Returns:
-        0; 2 if there is no such folder; 130 if the user interrupted it.
+        0; 1 if what the folder holds cannot be made to fit; 2 if there is no such folder; 130 after an interruption.
     """
     began = time.perf_counter()
     screen = _Screen(console, is_quiet=as_json)
@@ -66,6 +66,9 @@ def run_demo(
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         screen.fail(str(error))
         return 2
+    except ContextOverflowError as error:
+        screen.fail(str(error))
+        return 1
     except KeyboardInterrupt:
         screen.fail("interrupted")
         return 130
@@ -84,13 +87,17 @@ def demo_config() -> MemoryConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survivor:
-    """A name in the answer whose source had left the context: the memory carried it."""
+    """A name in the answer whose source has left the context: the memory carried it."""
 
-    finding: Finding
+    name: str
+    path: str
+    """The file that it belongs to, says the answer."""
     ref: str
-    """Of the archived message in which it stood first."""
+    """Of the archived message in which it was read."""
+    recalled: tuple[str, ...]
+    """References of what `recall` finds for the name, best first."""
     excerpt: str
-    """What `recall` shows of the best match."""
+    """What it shows of the best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,16 +157,30 @@ class Demo:
         )
 
     def _survivor(self, answer: str) -> Survivor | None:
-        """Find the oldest name in the answer that no original message of the context shows any more."""
-        archived = [(record.ref, _text(record.message)) for record in self._memory.archive]
-        # Without the answer itself, and without what the compressor wrote.
-        originals = [m for m in self._memory.get_context_for_llm()[:-1] if not _is_summary(m)]
-        in_sight = "\n".join(map(_text, originals))
-        for finding in Context([{"role": "assistant", "content": answer}]).findings:
-            ref = next((ref for ref, text in archived if finding.name in text), None)
-            if ref is not None and finding.name not in in_sight:
-                hit = self._memory.recall(finding.name, limit=1)[0]
-                return Survivor(finding=finding, ref=ref, excerpt=hit.excerpt)
+        """Find the first name in the answer that stands in no original message of the context any more."""
+        context = self._memory.get_context_for_llm()[:-1]  # without the answer itself
+        in_sight = "\n".join(_text(message) for message in context if not _is_summary(message))
+        for finding in findings_in(answer):
+            for name in finding.names:
+                if name not in in_sight and (ref := self._read_in(finding.path, name)):
+                    hits = self._memory.recall(name)
+                    return Survivor(
+                        name=name,
+                        path=finding.path,
+                        ref=ref,
+                        recalled=tuple(hit.ref for hit in hits),
+                        excerpt=hits[0].excerpt,
+                    )
+        return None
+
+    def _read_in(self, path: str, name: str) -> str | None:
+        """Return the archived message in which the name was read in that file, the first one."""
+        paths: dict[str, str] = {}
+        for record in self._memory.archive:
+            paths |= {made.id: made.arguments for made in record.reading.calls if made.id}
+            for result in record.reading.results:
+                if name in result.text and json.dumps(path) in paths.get(result.call_id or "", ""):
+                    return record.ref
         return None
 
 
@@ -173,6 +194,7 @@ class _Screen:
         self._waiting: list[str] = []
         self._threshold_tokens = 0
         self._compression_count = 0
+        self._compressed_from = 0
 
     def introduce(self, folder: Path, config: MemoryConfig) -> None:
         self._threshold_tokens = config.compression_threshold
@@ -194,11 +216,13 @@ class _Screen:
         return self._status
 
     def on_step(self, step: Step, context_tokens: int) -> None:
+        # Compressions happen while a step's results are added, before the step itself is told.
+        grown_to = self._compressed_from or context_tokens
+        self._compressed_from = 0
         calls = ", ".join(_describe(made) for made in step.response.tool_calls) or "answers"
         failed = sum(result.is_error for result in step.results)
         errors = f" ({failed} failed)" if failed else ""
-        self._line(f"{step.iteration:3}  {context_tokens:6,} tokens  {calls}{errors}")
-        # An event comes while the step's results are added, before the step itself is told.
+        self._line(f"{step.iteration:3}  {grown_to:6,} tokens  {calls}{errors}")
         while self._waiting:
             self._line(self._waiting.pop(0), style="green")
         if self._status is not None:
@@ -208,12 +232,13 @@ class _Screen:
         match event:
             case Compressed():
                 self._compression_count += 1
+                self._compressed_from = event.tokens_before
                 self._waiting.append(f"     compressed {_describe_compression(event)}")
             case _:
                 self._waiting.append(f"     {event}")
 
     def fail(self, problem: str) -> None:
-        self._console.print(Text(f"error: {problem}", style="red"), soft_wrap=True)
+        self._console.print(Text(_printable(f"error: {problem}"), style="red"), soft_wrap=True)
 
     def conclude(self, report: Report) -> None:
         self._line("")
@@ -228,21 +253,23 @@ class _Screen:
             self._explain(report.survivor)
         self._line(format_stats(report.stats))
         self._line("")
-        self._line(_comparison(report.stats))
+        if report.stats["compression_count"]:
+            self._line(_comparison(report.stats))
         self._line(f"Done in {report.seconds:.1f} seconds.")
 
     def _explain(self, survivor: Survivor) -> None:
-        name = survivor.finding.name
+        found = " and ".join(survivor.recalled[:2]) + "; the first reads"
         self._line(
-            f"`{name}` was read in message {survivor.ref}, which has left the context: the answer knows it from the "
-            f"memory's summary. What left is archived, byte for byte; memory.recall({name!r}) finds:"
+            f"{survivor.name} was read in {survivor.path}, in message {survivor.ref}, which has left the context: the "
+            f"answer has it from the memory's summary.\n"
+            f"What has left is archived as it was: memory.recall({survivor.name!r}) finds {found}:"
         )
         self._line("".join(f"  | {line}\n" for line in survivor.excerpt.splitlines()))
 
     def _line(self, text: str, *, style: str = "") -> None:
         if not self._is_quiet:
             # Text: brackets in a file's name are no markup. Soft wrap: a line stays a line in a file or a pipe.
-            self._console.print(Text(text, style=style), soft_wrap=True)
+            self._console.print(Text(_printable(text), style=style), soft_wrap=True)
 
 
 def _describe(made: ToolCall) -> str:
@@ -253,9 +280,15 @@ def _describe(made: ToolCall) -> str:
 
 def _describe_compression(event: Compressed) -> str:
     saved = 100 * (1 - event.tokens_after / event.tokens_before)
+    done = {
+        f"became a summary of {event.summary_tokens:,} tokens ({event.method})": event.summarised_count,
+        f"{event.masked_count} masked": event.masked_count,
+        f"{event.dropped_count} dropped": event.dropped_count,
+    }
+    what = ", ".join(text for text, count in done.items() if count)
     return (
-        f"{event.tokens_before:,} -> {event.tokens_after:,} tokens (-{saved:.0f} %): {event.first_ref} to "
-        f"{event.last_ref}, summary by {event.method}, {event.summary_tokens:,} tokens"
+        f"{event.tokens_before:,} -> {event.tokens_after:,} tokens (-{saved:.0f}%): "
+        f"{event.first_ref} to {event.last_ref} {what}"
     )
 
 
@@ -268,10 +301,14 @@ def _gauge(tokens: int, threshold_tokens: int, compression_count: int) -> str:
 def _comparison(stats: dict[str, Any]) -> str:
     sent = stats["total_input_tokens"]
     return (
-        f"Without the memory the same {stats['request_count']} requests would have sent "
-        f"{sent + stats['total_savings']:,} tokens instead of {sent:,}, for ${stats['cost_without_memory']:.4f} "
-        f"instead of ${stats['total_cost']:.4f}, with the provider's prompt cache at work in both."
+        f"With the whole history in each of them, the same {stats['request_count']} requests would have sent "
+        f"{sent + stats['total_savings']:,} tokens instead of {sent:,}."
     )
+
+
+def _printable(text: str) -> str:
+    """Replace what a file's name or text could do to a terminal, and what no encoding can write."""
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
 
 
 def _text(message: object) -> str:

@@ -17,7 +17,8 @@ from .tools import Tool, ToolError
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "venv", "site-packages", "dist", "build"})
 _LISTED_FILES = 200
-_VISITED_ENTRIES = 20_000
+_VISITED_FILES = 20_000
+_VISITED_FOLDERS = 4_000
 _HITS = 40
 _LINE_CHARACTERS = 400
 _READ_BYTES = 1_000_000
@@ -61,17 +62,16 @@ class FolderTools:
         return [Tool.from_function(function, timeout_seconds=10.0) for function in functions]
 
     def list_files(self, path: str = ".") -> str:
-        """List the files below a folder with their sizes in bytes; hidden and generated folders are left out.
+        """List the files below a folder with their sizes in bytes, nearest first, leaving out hidden folders.
 
         Args:
             path: Folder, relative to the root.
         """
-        files = sorted(islice(self._files(self._inside(path)), _VISITED_ENTRIES))
-        if not files:
-            return f"no files in {path}"
-        lines = [f"{_size(file):>10} {self._show(file)}" for file in files[:_LISTED_FILES]]
-        more = [f"[{len(files) - _LISTED_FILES:,} more files; list a folder]"] if len(files) > _LISTED_FILES else []
-        return "\n".join(lines + more)
+        files = islice(self._files(self._inside(path)), _VISITED_FILES)
+        lines = [self._listed(file) for file in islice(files, _LISTED_FILES)]
+        rest = sum(1 for _ in files)
+        more = [f"[{rest:,} more files; list a folder]"] if rest else []
+        return "\n".join(lines + more) or f"no files in {path}"
 
     def read_file(self, path: str, first_line: int = 1, line_count: int = 120) -> str:
         """Read lines of a text file, each with its number in front.
@@ -87,7 +87,7 @@ class FolderTools:
         chosen = list(islice(enumerate(lines, start=1), first_line - 1, first_line - 1 + line_count))
         if not chosen:
             return f"{path} has no line {first_line}"
-        more = f"\n[more lines follow: first_line={first_line + line_count}]" if next(lines, None) is not None else ""
+        more = f"\n[more lines follow from {first_line + line_count} on]" if next(lines, None) is not None else ""
         return "\n".join(f"{number}: {line}" for number, line in chosen) + more
 
     def search_files(self, text: str, path: str = ".") -> str:
@@ -165,7 +165,9 @@ class FolderTools:
             yield start
             return
         folders = deque([start])
-        while folders:
+        for _ in range(_VISITED_FOLDERS):
+            if not folders:
+                return
             for entry in _entries(folders.popleft()):
                 if entry.is_dir(follow_symlinks=False):
                     if not entry.name.startswith(".") and entry.name not in _SKIPPED_FOLDERS:
@@ -175,7 +177,7 @@ class FolderTools:
 
     def _hits(self, text: str, start: Path) -> Iterator[str]:
         budget_bytes = _SEARCHED_BYTES
-        for file in islice(self._files(start), _VISITED_ENTRIES):
+        for file in islice(self._files(start), _VISITED_FILES):
             if budget_bytes < 0:
                 yield f"[searched {_SEARCHED_BYTES:,} bytes; search a folder]"
                 return
@@ -186,6 +188,9 @@ class FolderTools:
                         yield f"{self._show(file)}:{number}: {line.strip()}"
             except (ToolError, OSError):
                 continue  # binary, or not ours to read
+
+    def _listed(self, file: Path) -> str:
+        return f"{_size(file):>10} {self._show(file)}{' (binary)' if _is_binary(file) else ''}"
 
     def _show(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -208,18 +213,31 @@ def _size(file: Path) -> str:
     return f"{status.st_size:,}" if stat.S_ISREG(status.st_mode) else "?"
 
 
+def _is_binary(file: Path) -> bool:
+    try:
+        if not file.stat().st_size:
+            return False
+        with file.open("rb") as stream:
+            return b"\0" in stream.read(_PEEK_BYTES)
+    except OSError:
+        return False
+
+
 def _text_lines(file: Path) -> Iterator[str]:
     """Yield the lines of a text file without their ends; long lines and what follows the first megabyte are cut.
+
+    A file of no size has no lines: what /proc and /sys call files have none, and reading some of those never ends.
 
     Raises:
         ToolError: The file is binary, or may not be read.
     """
     try:
+        if not file.stat().st_size:
+            return
+        if _is_binary(file):
+            raise ToolError(f"{file.name} is binary, {_size(file)} bytes")
         with file.open("rb") as stream:
-            start = stream.read(_PEEK_BYTES)
-            if b"\0" in start:
-                raise ToolError(f"{file.name} is binary, {_size(file)} bytes")
-            content = start + stream.read(_READ_BYTES - len(start))
+            content = stream.read(_READ_BYTES)
             is_cut = bool(stream.read(1))
     except OSError as error:
         raise ToolError(f"{file.name} cannot be read: {error.strerror or error}") from error

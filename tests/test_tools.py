@@ -346,14 +346,15 @@ def use(folder: FolderTools, name: str, **arguments: object) -> str:
 def test_listing_shows_sizes_and_leaves_out_hidden_folders_and_links(folder: FolderTools) -> None:
     listing = use(folder, "list_files")
 
-    assert [line.split()[-1] for line in listing.splitlines()] == ["-l", "a.py", "blob.bin", "latin.txt", "sub/b.txt"]
+    assert [line.split()[1] for line in listing.splitlines()] == ["-l", "a.py", "blob.bin", "latin.txt", "sub/b.txt"]
+    assert "blob.bin (binary)" in listing
     assert "21 sub/b.txt" in listing
 
 
 def test_reading_numbers_the_lines_and_says_where_to_go_on(folder: FolderTools) -> None:
     text = use(folder, "read_file", path="a.py", first_line=10, line_count=2)
 
-    assert text == "10: line_10 = 10\n11: line_11 = 11\n[more lines follow: first_line=12]"
+    assert text == "10: line_10 = 10\n11: line_11 = 11\n[more lines follow from 12 on]"
     assert use(folder, "read_file", path="a.py", first_line=300).endswith("300: line_300 = 300")
 
 
