@@ -46,8 +46,8 @@ def repair(messages: Sequence[object], dialect: DialectName | Dialect | None = N
     """Return the list with its pairs, its order and its empty parts put right.
 
     Never worse than before: `validate` finds no more errors in the outcome than in the input. Repairing twice
-    changes nothing more. What a repair cannot decide (an id that is too long, arguments of the wrong type, calls that
-    still wait for their results) stays for `validate` to say. Response objects give way to the messages they carry.
+    changes nothing more. What a repair cannot decide (an id that is too long, arguments of the wrong type, half a server
+    tool's pair, calls that still wait for their results) stays for `validate` to say. Response objects give way to the messages they carry.
 
     Args:
         messages: Dicts in a provider's format, `LLMMessage`s, SDK objects.
@@ -307,16 +307,22 @@ class _Pairing:
         return None
 
     def _match_later(self, position: int, index: int) -> None:
+        """Pair a result that came too early; ids are used again, so the tool's name must fit too where it is given."""
         entry = self._entries[position]
-        for key in _result_keys(entry.reading.results[index]):
-            if calls := [call for call in self._open[key] if call[0] > position]:
+        result = entry.reading.results[index]
+        for key in _result_keys(result):
+            later = [call for call in self._open[key] if call[0] > position]
+            if calls := [call for call in later if result.name in (None, self._call(call).name)]:
                 self._join(min(calls), entry, index)
                 return
+
+    def _call(self, call: tuple[int, int]) -> ToolCall:
+        return self._entries[call[0]].reading.calls[call[1]]
 
     def _join(self, call: tuple[int, int], entry: _Entry, index: int) -> None:
         caller = self._entries[call[0]]
         self.pairs[id(caller)][call[1]] = _Result(entry, index)
-        for key in _call_keys(caller.reading.calls[call[1]]):
+        for key in _call_keys(self._call(call)):
             self._open[key].remove(call)
 
 

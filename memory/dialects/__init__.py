@@ -8,12 +8,14 @@ from types import MappingProxyType
 from ..errors import ConfigError, MessageError
 from ..messages import Dialect, DialectName, Fit, Issue, Wire
 from ..native import to_wire, unwrap
+from . import anthropic_rules, gemini_rules, openai_chat_rules, openai_responses_rules
+from ._wire import Rule
 from .anthropic import Anthropic
 from .gemini import Gemini
 from .openai_chat import OpenAIChat
 from .openai_responses import OpenAIResponses
 
-__all__ = ["DIALECTS", "detect", "dialect_named", "validate"]
+__all__ = ["DIALECTS", "RULES", "Rule", "detect", "dialect_named", "validate"]
 
 DIALECTS: Mapping[DialectName, Dialect] = MappingProxyType(
     {
@@ -23,6 +25,15 @@ DIALECTS: Mapping[DialectName, Dialect] = MappingProxyType(
         "gemini": Gemini(),
     }
 )
+RULES: Mapping[DialectName, Sequence[Rule]] = MappingProxyType(
+    {
+        "openai_chat": openai_chat_rules.RULES,
+        "openai_responses": openai_responses_rules.RULES,
+        "anthropic": anthropic_rules.RULES,
+        "gemini": gemini_rules.RULES,
+    }
+)
+"""Every rule that `validate` knows, by dialect, each with the source that shows it."""
 
 
 def dialect_named(name: str) -> Dialect:
