@@ -261,7 +261,10 @@ def _print_json(value: Any) -> None:
 def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a bar on standard error while the block runs, on a terminal only; the value is called after each step."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)

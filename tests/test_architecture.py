@@ -35,7 +35,7 @@ MAY_IMPORT = {"memory": frozenset({"memory"}), "config": frozenset({"config", "m
 THIRD_PARTY = {
     "memory": frozenset({"tiktoken", "genai_prices"}),
     "config": frozenset({"pydantic", "pydantic_settings"}),
-    "agent": frozenset({"pydantic", "typer", "rich", "openai", "anthropic", "google"}),
+    "agent": frozenset({"pydantic", "pydantic_core", "typer", "rich", "openai", "anthropic", "google"}),
 }
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -319,16 +319,16 @@ def test_a_bad_setting_names_its_place(
     assert "MEMORY_COMPRESSION_RATIO from environment" in done.err
 
 
-def unusual() -> Iterator[Any]:
+def unusual() -> list[Any]:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5_000_000}}
-    yield pytest.param([json.loads(HI)], id="one message")
-    yield pytest.param(
-        [{"role": "user", "content": "some words that make up a line\n" * 10_000}], id="a message of 300 kB"
-    )
-    yield pytest.param([{"role": "user", "content": [image]}, *rounds(2)[1:]], id="an image of 5 MB")
-    yield pytest.param([{"role": "user", "content": "a\ud800b"}, *rounds(2)[1:]], id="lone surrogates")
-    yield pytest.param([{"role": "user", "content": ""}, *rounds(2)[1:]], id="an empty message")
-    yield pytest.param([{"role": "user", "content": "\0\x1b[31m"}, *rounds(2)[1:]], id="control characters")
+    return [
+        pytest.param([json.loads(HI)], id="one message"),
+        pytest.param([{"role": "user", "content": "some words of a line\n" * 14_000}], id="a message of 300 kB"),
+        pytest.param([{"role": "user", "content": [image]}, *rounds(2)[1:]], id="an image of 5 MB"),
+        pytest.param([{"role": "user", "content": "a\ud800b"}, *rounds(2)[1:]], id="lone surrogates"),
+        pytest.param([{"role": "user", "content": ""}, *rounds(2)[1:]], id="an empty message"),
+        pytest.param([{"role": "user", "content": "\0\x1b[31m"}, *rounds(2)[1:]], id="control characters"),
+    ]
 
 
 @pytest.mark.parametrize("messages", unusual())
@@ -364,6 +364,20 @@ def test_a_name_with_brackets_and_surrogates_is_printed(aloop: Callable[..., Don
 
     assert done.code == 0
     assert "[red]a" in done.out
+
+
+# --- demo -------------------------------------------------------------------------------------------------------------
+
+
+def test_demo_compresses_and_accounts_for_itself(aloop: Callable[..., Done]) -> None:
+    done = aloop("demo", "--json")
+
+    assert (done.code, done.err) == (0, "")
+    assert done.json["statistics"]["compression_count"] >= 2
+
+
+def test_demo_of_a_folder_that_is_not_there_is_code_2(aloop: Callable[..., Done]) -> None:
+    assert aloop("demo", "--path", "no/such/folder").code == 2
 
 
 # --- the command itself -----------------------------------------------------------------------------------------------
