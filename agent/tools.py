@@ -22,8 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias, get_type_hints
 
-import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from memory.errors import ConfigError
 from memory.messages import ToolCall, ToolResult
@@ -344,9 +343,12 @@ def _render(value: object) -> str:
     if isinstance(value, bytes):
         return f"({len(value):,} bytes of binary data)"
     try:
-        return pydantic_core.to_json(value, inf_nan_mode="strings", bytes_mode="base64").decode()
-    except (pydantic_core.PydanticSerializationError, ValueError):
+        return _JSON.dump_json(value).decode()
+    except ValueError:  # circular, or of a type that JSON has no word for
         return str(value)
+
+
+_JSON: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64"))
 
 
 def _describe(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pytest
@@ -299,12 +299,11 @@ class OddError(Exception):
         raise ValueError("no text")
 
 
-async def never() -> None:
-    await asyncio.Event().wait()
+class Never:
+    """Can be awaited, and gives nothing."""
 
-
-def hang() -> Any:
-    return never()
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.Event().wait().__await__()
 
 
 BEHAVIOURS: list[Callable[[], Any]] = [
@@ -321,7 +320,7 @@ BEHAVIOURS: list[Callable[[], Any]] = [
     lambda: (_ for _ in ()).throw(SystemExit(1)),
     lambda: (_ for _ in ()).throw(asyncio.CancelledError()),
     lambda: (_ for _ in ()).throw(MemoryError()),
-    hang,
+    Never,
 ]
 
 
@@ -333,7 +332,7 @@ def test_whatever_the_tools_do_each_request_is_valid(rounds: list[list[int]]) ->
 
     async def go() -> None:
 
-        script = [*[Reply(calls=[call("act", how=how) for how in hows]) for hows in rounds], "Done."]
+        script: list[Reply | str] = [*[Reply(calls=[call("act", how=how) for how in hows]) for hows in rounds], "Done."]
         model = ScriptedModel(script)
         config = MemoryConfig(max_context_tokens=20_000, compression_threshold=3_000, short_term_size=3)
         memory = MemoryManager(config, None, model=model.model)
