@@ -27,6 +27,7 @@ from .errors import (
 from .events import Compressed, Degraded, Event, FloorReached, OverBudget
 from .manager import MemoryManager
 from .messages import Issue, LLMMessage
+from .repair import Change, Repair, repair
 from .short_term import ShortTermMemory
 from .stats import format_stats
 from .strategies import Action, Decision, Deletion, Masking, Plan, Selective, Situation, SlidingWindow, Strategy
@@ -40,6 +41,7 @@ __all__ = [
     "AgentMemoryError",
     "Archive",
     "BudgetExceededError",
+    "Change",
     "Compressed",
     "CompressedMemory",
     "CompressionStrategy",
@@ -65,6 +67,7 @@ __all__ = [
     "OverBudget",
     "Plan",
     "Record",
+    "Repair",
     "Selective",
     "ShortTermMemory",
     "Situation",
@@ -85,5 +88,6 @@ __all__ = [
     "WorkingMemoryCompressor",
     "format_stats",
     "read_usage",
+    "repair",
     "validate",
 ]

@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from .errors import UnknownReferenceError
 from .messages import Reading
@@ -40,7 +40,8 @@ class Hit:
     """An archived message that matches a query."""
 
     ref: str
-    message: object
+    message: Any
+    """The caller's own object."""
     score: float
     """Higher is better; comparable within one query only."""
     excerpt: str

@@ -152,11 +152,15 @@ class WorkingMemoryCompressor:
                 try:
                     summary = yield from summarizer.summarize(self._request(plan, view))
                     return self._checked(plan, view, summary, degradations)
-                except SummaryError as error:
-                    degradations.append(Degraded(failed=summarizer.method, next=following, reason=str(error)))
-            plan = Masking().plan(replace(self._situation(view), is_forced=False))
+                except Exception as error:  # noqa: BLE001 - a summariser of the user's own may raise anything
+                    degradations.append(Degraded(failed=summarizer.method, next=following, reason=_reason(error)))
+            masking = Masking().plan(replace(self._situation(view), is_forced=False))
+            plan = replace(masking, strategy=plan.strategy)
             self._archive_all(plan)
-        return self._checked(plan, view, None, degradations)
+        try:
+            return self._checked(plan, view, None, degradations)
+        except SummaryError as error:
+            raise SummaryError(str(error), failed_steps=degradations) from error
 
     async def compress(self, messages: Sequence[object]) -> CompressedMemory:
         """Compress a list of old messages in any of the providers' formats; the list itself is not changed.
@@ -295,6 +299,8 @@ class WorkingMemoryCompressor:
         Raises:
             SummaryError: It is not.
         """
+        if not plan.changes:
+            raise SummaryError("there is nothing to mask")
         entries = list(self._rebuilt(plan, view, summary))
         before = sum(decision.tokens_before for decision in plan.decisions)
         after = sum(entry.tokens for entry in entries)
@@ -396,6 +402,11 @@ _MESSAGE_OVERHEAD = 8
 """What a message costs beside its text; a little more than the providers' formats need."""
 
 
+def _reason(error: Exception) -> str:
+    """Return why a step failed, without anything that could be message text."""
+    return str(error) if isinstance(error, SummaryError) else f"it raised {type(error).__name__}"
+
+
 def _unchanged(entries: Sequence[Entry], plan: Plan) -> CompressedMemory:
     total = sum(entry.tokens for entry in entries)
     return CompressedMemory(
@@ -445,7 +456,7 @@ def _replacements(
 def _clamp_shares(decision: Decision) -> dict[tuple[int, int], int]:
     """Say how many tokens each result of a clamped unit may keep: the largest are cut to one common size."""
     sizes = {
-        (entry.seq, index): result_share(entry.reading, index, entry.tokens)
+        (entry.seq, index): result_share(entry, index)
         for entry in decision.unit.entries
         for index in range(len(entry.reading.results))
     }

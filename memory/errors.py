@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .events import Degraded
     from .messages import Issue
 
 
@@ -94,7 +95,14 @@ class StalePlanError(AgentMemoryError):
 
 
 class SummaryError(AgentMemoryError):
-    """A summariser failed, or its answer was empty or no smaller than what it replaces."""
+    """A summariser failed, or its answer was empty or no smaller than what it replaces.
+
+    `failed_steps` names the steps of the ladder that had failed before, where it was climbed down to its end.
+    """
+
+    def __init__(self, message: str, *, failed_steps: Sequence[Degraded] = ()) -> None:
+        self.failed_steps = tuple(failed_steps)
+        super().__init__(message)
 
 
 class UnknownReferenceError(AgentMemoryError, KeyError):

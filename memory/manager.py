@@ -391,7 +391,9 @@ class MemoryManager:
         try:
             compaction = yield from self._compressor.run(plan, view)
         except SummaryError as error:
-            self._degraded(Degraded(failed=plan.strategy, next="nothing", reason=str(error)))
+            last = error.failed_steps[-1].next if error.failed_steps else plan.strategy
+            for step in (*error.failed_steps, Degraded(failed=last, next="nothing", reason=str(error))):
+                self._degraded(step)
             return False
         finally:
             self._is_compressing = False

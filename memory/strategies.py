@@ -320,8 +320,8 @@ def _finished(name: str, decisions: list[Decision], situation: Situation, *, aft
     return _within_limit(plan, situation) if plan.tokens_after > situation.limit_tokens else plan
 
 
-MIN_SUMMARY_TOKENS = 24
-"""Below this a summary is only its own heading."""
+MIN_SUMMARY_TOKENS = 64
+"""Below this a summary is little more than its own heading."""
 
 _MIN_SUMMARY_SHARE = 0.15
 """Of the threshold: what a summary may take even where the floor leaves no room. Then the threshold cannot be kept
@@ -331,15 +331,18 @@ anyway, and forgetting everything would not change that."""
 def _summary_target(decisions: Sequence[Decision], situation: Situation, *, after_share: float) -> int:
     """Return how long the summary may be: `compression_ratio` of what it stands for, or less to leave room to grow.
 
-    It always stays below 80 % of what it replaces now, so that each compression makes progress.
+    It always stays below 80 % of what it replaces now, so that each compression makes progress, and is never wanted
+    below the smallest useful size, so that a few short messages may exceed the ratio.
     """
     replaced = [decision.unit for decision in decisions if decision.action is Action.SUMMARISE]
     covered = sum(original_tokens(entry) for unit in replaced for entry in unit.entries)
     kept = sum(decision.tokens_after for decision in decisions) - situation.floor_tokens
-    room = max(
-        int(situation.room_tokens * after_share) - max(0, kept), int(situation.threshold_tokens * _MIN_SUMMARY_SHARE)
-    )
-    return min(int(covered * situation.compression_ratio), room, int(sum(unit.tokens for unit in replaced) * 0.8))
+    # The next turn is likely as large as the newest: without room for it, every turn would compress again.
+    newest = situation.units[-1].tokens if situation.newest is not None else 0
+    filled = min(situation.room_tokens * after_share, situation.room_tokens - newest * 1.1)
+    room = max(int(filled) - max(0, kept), int(situation.threshold_tokens * _MIN_SUMMARY_SHARE))
+    wanted = max(min(int(covered * situation.compression_ratio), room), MIN_SUMMARY_TOKENS)
+    return min(wanted, int(sum(unit.tokens for unit in replaced) * 0.8))
 
 
 def original_tokens(entry: Entry) -> int:
@@ -399,8 +402,8 @@ def _clamped(unit: Unit, excess_tokens: int) -> Decision:
 
 _CLAMP_MIN_TOKENS = 64
 
-# Characters per token of ordinary tool output by o200k_base, rounded down; only for estimates in plans.
 CHARACTERS_PER_TOKEN = 3.2
+"""Of ordinary tool output by o200k_base, rounded down; only for estimates in plans."""
 
 _MASKABLE_CHARACTERS = 240
 """A shorter result is hardly longer than its placeholder."""
@@ -412,9 +415,9 @@ def masked_size(unit: Unit) -> int:
     calls = {call.id: call for call in unit.calls()}
     for entry in unit.entries:
         for index in maskable_results(entry):
-            result = entry.reading.results[index]
-            text = placeholder(calls.get(result.call_id), entry, index)
-            size -= max(0, int((len(result.text) - len(text)) / CHARACTERS_PER_TOKEN))
+            call = calls.get(entry.reading.results[index].call_id)
+            line_tokens = int(len(placeholder(call, entry, index)) / CHARACTERS_PER_TOKEN)
+            size -= max(0, result_share(entry, index) - line_tokens)
     return max(size, len(unit.entries) * 4)
 
 
@@ -432,14 +435,16 @@ def placeholder(call: ToolCall | None, entry: Entry, index: int) -> str:
     arguments = brief_arguments(call.arguments) if call is not None else ""
     kind = "error result" if result.is_error else "result"
     lines = result.text.count("\n") + 1
-    tokens = result_share(entry.reading, index, entry.tokens)
+    tokens = result_share(entry, index)
     return f"[{kind} of {name}({arguments}): {lines:,} lines, {tokens:,} tokens, ref {entry.ref}]"
 
 
-def result_share(reading: Reading, index: int, tokens: int) -> int:
-    """Estimate the tokens of one result from its share of the message's results, by characters."""
-    total = sum(len(result.text) for result in reading.results) or 1
-    return round(tokens * len(reading.results[index].text) / total)
+def result_share(entry: Entry, index: int) -> int:
+    """Estimate the tokens of one result from its share of the message's characters."""
+    reading = entry.reading
+    parts = [reading.text, reading.reasoning, *(call.arguments for call in reading.calls)]
+    total = sum(map(len, parts)) + sum(len(result.text) for result in reading.results)
+    return entry.tokens * len(reading.results[index].text) // max(1, total)
 
 
 def brief_arguments(arguments: str, *, limit_characters: int = 80) -> str:

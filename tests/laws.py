@@ -1,0 +1,145 @@
+"""The laws of the memory, checked after every single message of a conversation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from memory import Compressed, MemoryConfig, MemoryManager, TokenCounter
+from memory.dialects import DIALECTS
+from memory.events import Event
+from memory.messages import DialectName, Reading
+from memory.native import to_wire
+from memory.testing import WordCounter
+from memory.window import OpenCalls
+
+
+class Watched:
+    """A manager under watch: each `add` asserts laws 1 to 4, 6 and 7 for the state that it leaves."""
+
+    def __init__(
+        self,
+        config: MemoryConfig,
+        dialect: DialectName,
+        *,
+        llm: object | None = None,
+        counter: TokenCounter | None = None,
+        checks_validity: bool = True,
+        every: int = 1,
+        **options: Any,
+    ) -> None:
+        """Watch a new manager; `every` checks in full only each n-th message and each compression."""
+        self.events: list[Event] = []
+        self.counter = counter or WordCounter()
+        self.memory = MemoryManager(
+            config, llm, dialect=dialect, counter=self.counter, on_event=self.events.append, **options
+        )
+        self._dialect = DIALECTS[dialect]
+        self._checks_validity = checks_validity
+        self._every = every
+        self._added: list[object] = []
+        self._copies: list[Any] = []
+        self._readings: list[Reading] = []
+        self._open = OpenCalls(splits_responses=self._dialect.splits_responses)
+        self._previous: list[object] = []
+        self._all_valid = True
+
+    def add_all(self, messages: Sequence[object]) -> None:
+        for message in messages:
+            self.add(message)
+        self.check_in_full()
+        self.check_bytes()
+
+    def add(self, message: object) -> None:
+        self._note(message)
+        before = len(self.events)
+        self.memory.add_message_sync(message)
+        self._check(self.events[before:])
+
+    async def add_async(self, message: object) -> None:
+        self._note(message)
+        before = len(self.events)
+        await self.memory.add_message(message)
+        self._check(self.events[before:])
+
+    def _note(self, message: object) -> None:
+        self._added.append(message)
+        self._copies.append(copy.deepcopy(message))
+        reading = self._dialect.read(to_wire(message))
+        self._readings.append(reading)
+        self._open.add(reading)
+
+    def _check(self, events: Sequence[Event]) -> None:
+        context = self.memory.get_context_for_llm()
+        compressions = [event for event in events if isinstance(event, Compressed)]
+        self._progress(compressions)
+        self._stable_prefix(context, compressions)
+        self._previous = context
+        if compressions or len(self._added) % self._every == 0:
+            self.check_in_full()
+
+    def check_in_full(self) -> None:
+        """Check what costs time in proportion to the conversation."""
+        context = self.memory.get_context_for_llm()
+        self._nothing_is_lost(context)
+        self._native_in_native_out(context)
+        self._protected_stay(context)
+        if self._checks_validity and not self._open:
+            self._valid_out(context)
+
+    def check_bytes(self) -> None:
+        """Check that no message was changed since it was added."""
+        for seq, (message, original) in enumerate(zip(self._added, self._copies, strict=True), start=1):
+            assert message == original, f"r{seq} was changed"
+
+    def _nothing_is_lost(self, context: list[object]) -> None:
+        in_context = {id(message) for message in context}
+        archived = {record.seq: record.message for record in self.memory.archive}
+        for seq, message in enumerate(self._added, start=1):
+            if id(message) not in in_context:
+                assert archived.get(seq) is message, f"r{seq} is neither in the context nor in the archive"
+        newest = len(self._added)
+        for seq in {1, newest, (newest + 1) // 2}:
+            assert self.memory.original(f"r{seq}") is self._added[seq - 1]
+
+    def _native_in_native_out(self, context: list[object]) -> None:
+        added = {id(message) for message in self._added}
+        written = [message for message in context if id(message) not in added]
+        entries = {id(e.message): e.kind.value for e in self.memory._window.entries}
+        assert all(entries[id(message)] in ("masked", "summary") for message in written)
+
+    def _protected_stay(self, context: list[object]) -> None:
+        in_context = {id(message) for message in context}
+        users = [i for i, r in enumerate(self._readings) if r.role == "user" and not r.results]
+        systems = [i for i, r in enumerate(self._readings) if r.role == "system"]
+        for index in {*systems, *users[:1], *users[-1:]}:
+            assert id(self._added[index]) in in_context, f"r{index + 1} ({self._readings[index].role}) was taken out"
+        assert id(self._added[-1]) in in_context or self._readings[-1].results, "the newest message was taken out"
+
+    def _progress(self, compressions: Sequence[Compressed]) -> None:
+        assert len(compressions) <= 1, "two compressions without new input"
+        for event in compressions:
+            assert event.tokens_after < event.tokens_before
+            assert not self._open, "compressed while a call was open"
+
+    def _stable_prefix(self, context: list[object], compressions: Sequence[Compressed]) -> None:
+        if not compressions:
+            assert len(context) >= len(self._previous)
+            same = all(a is b for a, b in zip(self._previous, context, strict=False))
+            assert same, "the context changed without a compression"
+            return
+        first = int(compressions[0].first_ref[1:])
+        unchanged = [e for e in self.memory._window.entries if e.seq < first]
+        for entry, before in zip(unchanged, self._previous, strict=False):
+            assert entry.message is before, f"{entry.ref} stands before the first edit and changed"
+
+    def _valid_out(self, context: list[object]) -> None:
+        self._all_valid = self._all_valid and not _errors(self._dialect, self._added)
+        if self._all_valid:
+            assert _errors(self._dialect, context) == []
+
+
+def _errors(dialect: Any, messages: Sequence[object]) -> list[str]:
+    wires = [to_wire(message) for message in messages]
+    return [f"{i.code} {i.path}: {i.message}" for i in dialect.validate(wires) if i.severity == "error"]

@@ -1,0 +1,225 @@
+"""Laws 1 to 10, over generated conversations in every format, with every strategy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memory import (
+    Compressed,
+    CompressionStrategy,
+    Degraded,
+    MemoryConfig,
+    MemoryManager,
+)
+from memory.messages import DialectName
+from memory.testing import FailingSummarizer, FixedSummarizer, ScriptedLLM, WordCounter
+
+from .conversations import builder_for, conversations
+from .laws import Watched
+
+DIALECT_NAMES: tuple[DialectName, ...] = ("openai_chat", "openai_responses", "anthropic", "gemini")
+STRATEGIES = tuple(CompressionStrategy)
+
+
+def small(strategy: str = "sliding_window", *, threshold: int = 150, **changes: Any) -> MemoryConfig:
+    return MemoryConfig(
+        max_context_tokens=changes.pop("max_context_tokens", 1_000_000),
+        compression_threshold=threshold,
+        compression_strategy=CompressionStrategy(strategy),
+        short_term_size=changes.pop("short_term_size", 6),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(data=st.data())
+def test_every_law_holds_after_every_message(dialect: DialectName, strategy: str, data: st.DataObject) -> None:
+    messages = data.draw(conversations(dialect))
+    threshold = data.draw(st.sampled_from([60, 150, 400]))
+    watched = Watched(small(strategy, threshold=threshold), dialect)
+    watched.add_all(messages)
+    reasons = [event.reason for event in watched.events if isinstance(event, Degraded)]
+    assert all(reason.startswith(("nothing fits", "there is nothing to mask")) for reason in reasons), reasons
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+@given(data=st.data())
+def test_the_laws_hold_when_the_model_writes_the_summaries(dialect: DialectName, data: st.DataObject) -> None:
+    messages = data.draw(conversations(dialect))
+    llm = ScriptedLLM("The user asked; the agent answered.")
+    Watched(small(), dialect, llm=llm).add_all(messages)
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+@pytest.mark.parametrize(
+    "summarizer",
+    [FailingSummarizer(), FailingSummarizer(error=RuntimeError("boom")), FixedSummarizer(text="word " * 10_000)],
+    ids=["fails", "crashes", "inflates"],
+)
+@given(data=st.data())
+@settings(max_examples=20)
+def test_a_summary_that_fails_changes_nothing_and_the_next_step_of_the_ladder_is_taken(
+    dialect: DialectName, summarizer: Any, data: st.DataObject
+) -> None:
+    messages = data.draw(conversations(dialect))
+    watched = Watched(small(), dialect, summarizer=summarizer)
+    watched.add_all(messages)
+    for event in watched.events:
+        if isinstance(event, Compressed) and event.summarised_count:
+            assert event.method == "extractive"
+    compressed = any(isinstance(event, Compressed) and event.summarised_count for event in watched.events)
+    assert compressed <= any(isinstance(event, Degraded) for event in watched.events)
+    assert watched.memory.get_stats()["degraded_count"] == sum(isinstance(e, Degraded) for e in watched.events)
+
+
+@given(data=st.data())
+@settings(max_examples=30)
+def test_sync_and_async_give_the_same_contexts(data: st.DataObject) -> None:
+    dialect = data.draw(st.sampled_from(DIALECT_NAMES))
+    messages = data.draw(conversations(dialect))
+    one = MemoryManager(small(), dialect=dialect, counter=WordCounter())
+    other = MemoryManager(small(), dialect=dialect, counter=WordCounter())
+
+    async def run() -> list[str]:
+        seen = []
+        for message in messages:
+            await other.add_message(message)
+            seen.append(json.dumps(other.get_context_for_llm()))
+        return seen
+
+    seen_async = asyncio.run(run())
+    for message, expected in zip(messages, seen_async, strict=True):
+        one.add_message_sync(message)
+        assert json.dumps(one.get_context_for_llm()) == expected
+    assert {k: v for k, v in one.get_stats().items() if "cost" not in k} == {
+        k: v for k, v in other.get_stats().items() if "cost" not in k
+    }
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+@given(data=st.data())
+@settings(max_examples=25)
+def test_each_message_is_counted_once(dialect: DialectName, data: st.DataObject) -> None:
+    messages = data.draw(conversations(dialect))
+    counter = WordCounter()
+    memory = MemoryManager(small(), dialect=dialect, counter=counter)
+    written = 0
+    for message in messages:
+        memory.add_message_sync(message)
+        if memory.was_compressed_last_iteration:
+            written += 1
+    assert len(messages) <= counter.readings_counted <= len(messages) + written
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_number_of_compressions_is_bounded_by_growth(strategy: str) -> None:
+    config = small(strategy, threshold=400)
+    memory = MemoryManager(config, dialect="openai_chat", counter=WordCounter())
+    build = builder_for("openai_chat")
+    memory.add_message_sync(build.user("find the bug")[0])
+    words = 0
+    for n in range(300):
+        for message in [
+            *build.assistant("", [(f"c{n}", "read", {"path": f"f{n}.py"})]),
+            *build.results([(f"c{n}", "read", f"line {n} of the file " * 14)]),
+        ]:
+            memory.add_message_sync(message)
+            words += 70
+    count = memory.get_stats()["compression_count"]
+    assert 0 < count <= words / (400 * 0.2)
+
+
+class SlowModel:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, prompt: str) -> str:
+        self.asked.set()
+        await self.may_answer.wait()
+        return "a short summary"
+
+
+def _chatter(count: int, words: int = 30) -> list[dict[str, Any]]:
+    return [
+        {"role": "assistant" if n % 2 else "user", "content": f"message {n} " + "word " * words} for n in range(count)
+    ]
+
+
+async def _until_asked(memory: MemoryManager, model: SlowModel) -> tuple[asyncio.Task[None], list[dict[str, Any]]]:
+    """Add messages until a compression asks the model; return the add that waits, and all messages so far."""
+    added = []
+    for message in _chatter(100):
+        added.append(message)
+        task = asyncio.create_task(memory.add_message(message))
+        asked = asyncio.create_task(model.asked.wait())
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if model.asked.is_set():
+            return task, added
+    raise AssertionError("no compression came")
+
+
+async def test_messages_added_while_a_compression_runs_are_neither_lost_nor_reordered() -> None:
+    model = SlowModel()
+    memory = MemoryManager(small(threshold=300), model, counter=WordCounter())
+    task, added = await _until_asked(memory, model)
+    late = [{"role": "user", "content": "late one"}, {"role": "assistant", "content": "late two"}]
+    for message in late:
+        await memory.add_message(message)
+    assert memory.get_context_for_llm()[-2:] == late
+    model.may_answer.set()
+    await task
+    context = memory.get_context_for_llm()
+    assert [m for m in context if any(m is one for one in late)] == late
+    assert context[-2:] == late
+    assert memory.get_stats()["compression_count"] >= 1
+    for seq, message in enumerate([*added, *late], start=1):
+        assert memory.original(f"r{seq}") is message
+
+
+async def test_cancelling_a_compression_leaves_the_old_state_and_the_next_message_tries_again() -> None:
+    model = SlowModel()
+    memory = MemoryManager(small(threshold=300), model, counter=WordCounter())
+    task, added = await _until_asked(memory, model)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert memory.get_context_for_llm() == added
+    assert memory.get_stats()["compression_count"] == 0
+    model.may_answer.set()
+    await memory.add_message({"role": "user", "content": "go on"})
+    assert memory.get_stats()["compression_count"] == 1
+
+
+def test_a_failing_generator_does_not_leave_the_manager_locked() -> None:
+    memory = MemoryManager(
+        small(threshold=200), dialect="openai_chat", counter=WordCounter(), summarizer=FailingSummarizer()
+    )
+    for message in _chatter(40):
+        memory.add_message_sync(message)
+    assert memory.get_stats()["compression_count"] > 1
+
+
+def test_an_error_of_the_ladder_keeps_its_reason_free_of_message_text() -> None:
+    events: list[Any] = []
+    secret = "the password is hunter2"
+    failing = FailingSummarizer(error=ValueError(secret))
+    memory = MemoryManager(
+        small(threshold=200), counter=WordCounter(), summarizer=failing, on_event=events.append, dialect="openai_chat"
+    )
+    for message in _chatter(40):
+        memory.add_message_sync(message)
+    degraded = [event for event in events if isinstance(event, Degraded)]
+    assert degraded
+    assert all(secret not in event.reason for event in degraded)
+    assert any("ValueError" in event.reason for event in degraded)
