@@ -118,14 +118,13 @@ class BaseAgent:
 
         When this is interrupted, calls without a result get one that says so, and the interruption goes on.
         """
-        calls = response.tool_calls
-        running: list[asyncio.Task[ToolResult]] = []
+        await self.memory.add_message(response.message, actual_tokens=response.usage)
+        running = [asyncio.create_task(self.toolbox.call(call)) for call in response.tool_calls]
         try:
-            await self.memory.add_message(response.message, actual_tokens=response.usage)
-            running += [asyncio.create_task(self.toolbox.call(call)) for call in calls]
             await asyncio.gather(*running)
         finally:
-            results = _settle(calls, running)
+            # From here on the conversation has open calls: whatever happens, each gets its result.
+            results = tuple(map(_result_of, response.tool_calls, running))
             await self._remember(results)
         return results
 
@@ -141,16 +140,10 @@ class BaseAgent:
             raise failure
 
 
-def _settle(calls: Sequence[ToolCall], running: Sequence[asyncio.Task[ToolResult]]) -> tuple[ToolResult, ...]:
-    """Return a result for every call: its own where it has one, else one that says it was interrupted."""
-    tasks = [*running, *[None] * (len(calls) - len(running))]
-    return tuple(_result_of(call, task) for call, task in zip(calls, tasks, strict=True))
-
-
-def _result_of(call: ToolCall, task: asyncio.Task[ToolResult] | None) -> ToolResult:
-    if task is not None and task.done() and not task.cancelled() and task.exception() is None:
+def _result_of(call: ToolCall, task: asyncio.Task[ToolResult]) -> ToolResult:
+    """Return the call's own result where it has one, else one that says it was interrupted."""
+    if task.done() and not task.cancelled() and task.exception() is None:
         return task.result()
-    if task is not None:
-        task.cancel()
+    task.cancel()
     text = "Interrupted before it had a result; what it had done until then is not known."
     return ToolResult(call_id=call.id, name=call.name, text=text, is_error=True)

@@ -238,7 +238,7 @@ class _Screen:
                 self._waiting.append(f"     {event}")
 
     def fail(self, problem: str) -> None:
-        self._console.print(Text(_printable(f"error: {problem}"), style="red"), soft_wrap=True)
+        self._console.print(Text(self._printable(f"error: {problem}"), style="red"), soft_wrap=True)
 
     def conclude(self, report: Report) -> None:
         self._line("")
@@ -269,7 +269,12 @@ class _Screen:
     def _line(self, text: str, *, style: str = "") -> None:
         if not self._is_quiet:
             # Text: brackets in a file's name are no markup. Soft wrap: a line stays a line in a file or a pipe.
-            self._console.print(Text(_printable(text), style=style), soft_wrap=True)
+            self._console.print(Text(self._printable(text), style=style), soft_wrap=True)
+
+    def _printable(self, text: str) -> str:
+        """Replace what a file's name or text could do to a terminal, and what this one cannot show."""
+        plain = "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
+        return plain.encode(self._console.encoding, "replace").decode(self._console.encoding)
 
 
 def _describe(made: ToolCall) -> str:
@@ -304,11 +309,6 @@ def _comparison(stats: dict[str, Any]) -> str:
         f"With the whole history in each of them, the same {stats['request_count']} requests would have sent "
         f"{sent + stats['total_savings']:,} tokens instead of {sent:,}."
     )
-
-
-def _printable(text: str) -> str:
-    """Replace what a file's name or text could do to a terminal, and what no encoding can write."""
-    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
 
 
 def _text(message: object) -> str:

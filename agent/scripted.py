@@ -91,6 +91,10 @@ class ScriptedModel:
         """The model whose prices apply; it is not called."""
         return self._model
 
+    def with_model(self, model: str) -> ScriptedModel:
+        """Return a model that plays on in the same script under another name, for `compression_model`."""
+        return ScriptedModel(self._decide, model=model)
+
     def __repr__(self) -> str:
         return f"<ScriptedModel: a script in the place of {self._model}>"
 

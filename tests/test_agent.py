@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from agent import (
 )
 from memory import ContextOverflowError, LLMMessage, MemoryConfig, MemoryManager
 from memory.dialects import validate
-from memory.errors import ConfigError
+from memory.errors import ConfigError, MessageError
 from memory.messages import Wire
 from memory.native import to_wire
 
@@ -204,6 +205,20 @@ async def test_a_cancelled_run_answers_its_open_calls_and_keeps_the_results_that
     assert_valid(agent)
 
 
+async def test_a_response_that_cannot_be_read_adds_nothing() -> None:
+    class Garbled(ScriptedModel):
+        async def call_async(
+            self, messages: Sequence[object], tools: Sequence[Wire] | None = None, max_tokens: int | None = None
+        ) -> LLMResponse:
+            return replace(await super().call_async(messages, tools, max_tokens), message=object())
+
+    agent = ReActAgent(Garbled([Reply(calls=[call("add", a=1, b=1)])]), tools=[add])
+
+    with pytest.raises(MessageError):
+        await agent.run("Go.")
+    assert roles(agent) == ["system", "user"]
+
+
 async def test_a_run_cancelled_while_the_model_thinks_can_go_on() -> None:
     started = asyncio.Event()
 
@@ -274,6 +289,27 @@ async def test_a_long_run_is_compressed_and_what_was_said_first_is_still_known()
     assert "/etc/passwd" in str(contents(agent)[1])
     for request in model.requests:
         assert validate(request.messages, "openai_chat") == []
+
+
+async def test_the_model_of_the_agent_writes_the_summaries_when_the_agent_makes_its_own_memory() -> None:
+    def policy(messages: Sequence[Wire], tools: Sequence[Wire]) -> Reply | str:
+        if not tools:
+            return "## State of the work\nPages were read; valve V-21 opens at 9 bar."
+        return Reply(calls=[call("page", number=len(messages))]) if len(model.requests) < 12 else "Read."
+
+    def page(number: int) -> str:
+        return f"page {number}: " + "the quick brown fox jumps over the lazy dog. " * 40
+
+    model = ScriptedModel(policy)
+    config = MemoryConfig(max_context_tokens=8_000, compression_threshold=3_000, short_term_size=4)
+    agent = ReActAgent(model, tools=[page], memory_config=config)
+    await agent.run("Read.")
+
+    stats = agent.memory.get_stats()
+    assert stats["compression_count"] >= 1
+    assert stats["compression_cost"] > 0
+    assert any("valve V-21" in str(content) for content in contents(agent))
+    assert stats["total_input_tokens"] == sum(request.usage.input_tokens for request in model.requests)
 
 
 @pytest.mark.parametrize(

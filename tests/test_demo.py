@@ -16,7 +16,7 @@ import agent.demo
 from agent import ScriptedModel
 from agent.demo import run_demo
 from agent.explorer import explorer
-from memory import MemoryConfig
+from memory import LLMMessage, MemoryConfig
 
 
 def play(path: Path | None = None, **options: Any) -> tuple[int, str]:
@@ -46,7 +46,7 @@ def own_source() -> dict[str, Any]:
     return report()
 
 
-# --- The projects's own source, which is what a newcomer sees
+# --- The project's own source, which is what a newcomer sees
 
 
 def test_it_compresses_several_times(own_source: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ def test_binary_files_are_left_alone(tmp_path: Path) -> None:
         "one_long_line " * 200_000,
         "short\n" * 300_000,
         "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789+/", k=400_000)),
-        "".join(chr(random.Random(2).randrange(0x4E00, 0x9FFF)) + ("\n" if n % 90 == 0 else "") for n in range(90_000)),
+        "\n".join("".join(map(chr, random.Random(n).choices(range(0x4E00, 0x9FFF), k=90))) for n in range(1_000)),
         "".join(random.Random(3).choices("\U0001f600\U0001f9ff\u0e01\u0f00\n ", k=200_000)),
         "\r\n\x0b\x0c\x1b[31mred\x07 [bold]markup[/] {braces} \u2028\n" * 3_000,
     ],
@@ -174,6 +174,13 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
 
     assert code == 0, printed
     assert "something_here" in printed or "\n" in name
+
+
+def test_a_terminal_that_knows_no_umlauts_is_spared_them(tmp_path: Path) -> None:
+    written(tmp_path, ünï__py="def remember_me(): ...")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+
+    assert run_demo(tmp_path, console=Console(file=out, width=100)) == 0
 
 
 def test_pipes_and_links_that_lead_nowhere_are_passed_over(tmp_path: Path) -> None:
@@ -208,8 +215,6 @@ def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 async def test_the_explorer_knows_only_what_it_is_sent() -> None:
-    from memory import LLMMessage
-
     model = ScriptedModel(explorer(rounds=1))
     start = LLMMessage("user", "Explore.")
     listing = await model.call_async([start])
@@ -217,7 +222,11 @@ async def test_the_explorer_knows_only_what_it_is_sent() -> None:
     reading = await model.call_async([start, listing.message, listed])
     read = LLMMessage("tool", "1: class Wanted:", tool_call_id=reading.tool_calls[0].id)
     counting = await model.call_async([start, listing.message, listed, reading.message, read])
-    forgotten = [start, counting.message, LLMMessage("tool", "ok", tool_call_id=counting.tool_calls[0].id)]
+    forgotten: list[object] = [
+        start,
+        counting.message,
+        LLMMessage("tool", "ok", tool_call_id=counting.tool_calls[0].id),
+    ]
 
     assert "Note: a.py:1 has `Wanted`." in counting.content
-    assert "Wanted" in (await model.call_async([*forgotten])).content
+    assert "Wanted" in (await model.call_async([start, counting.message, counted])).content  # from its own note
