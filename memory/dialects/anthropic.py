@@ -128,9 +128,12 @@ def _read_block(draft: Draft, block: Mapping[str, Any], field: str) -> None:
             draft.sign(block.get("data"))
             draft.is_signed = True
         case "image" | "document" as kind:
+            if isinstance(block.get("title"), str):
+                draft.say(block["title"], f"{field}.title")
             _read_source(draft, kind, mapping_at(block.get("source"), f"{field}.source"), f"{field}.source")
         case "search_result":
             draft.say(block.get("title"), f"{field}.title")
+            draft.say(block.get("source"), f"{field}.source")
             _read_blocks(draft, block.get("content"), f"{field}.content")
         case _:
             draft.is_signed = draft.is_signed or bool(block.get("signature") or block.get("encrypted_content"))
