@@ -222,11 +222,7 @@ async def test_the_explorer_knows_only_what_it_is_sent() -> None:
     reading = await model.call_async([start, listing.message, listed])
     read = LLMMessage("tool", "1: class Wanted:", tool_call_id=reading.tool_calls[0].id)
     counting = await model.call_async([start, listing.message, listed, reading.message, read])
-    forgotten: list[object] = [
-        start,
-        counting.message,
-        LLMMessage("tool", "ok", tool_call_id=counting.tool_calls[0].id),
-    ]
+    counted = LLMMessage("tool", "ok", tool_call_id=counting.tool_calls[0].id)
 
     assert "Note: a.py:1 has `Wanted`." in counting.content
     assert "Wanted" in (await model.call_async([start, counting.message, counted])).content  # from its own note
