@@ -32,6 +32,8 @@ class Compressed:
     summary_tokens: int
     cost_usd: float
     """What the summary calls of this compression cost; 0 without a model."""
+    saved_usd_per_request: float
+    """Price of the tokens taken out, at the uncached input price: what each following request is smaller by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

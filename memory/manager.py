@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -147,6 +147,19 @@ class MemoryManager:
         """Take the next message like `add_message`, without an event loop."""
         drive(self._add(message, actual_tokens), self._compressor.llm, meter=self._meter)
 
+    async def load_history(self, messages: Iterable[object]) -> None:
+        """Take messages of an earlier run: kept, counted and compressed like any other, but not billed to this one.
+
+        Raises:
+            MessageError: A message is in no known shape; those before it were added.
+            ContextOverflowError: As with `add_message`.
+        """
+        await adrive(self._load(messages), self._compressor.llm, meter=self._meter)
+
+    def load_history_sync(self, messages: Iterable[object]) -> None:
+        """Take messages of an earlier run like `load_history`, without an event loop."""
+        drive(self._load(messages), self._compressor.llm, meter=self._meter)
+
     def get_context_for_llm(self) -> list[Any]:
         """Return the messages to send, in a new list: a plain read, no I/O.
 
@@ -196,8 +209,7 @@ class MemoryManager:
     def preview(self) -> Plan:
         """Return what a compression would do now: per unit the action, the reason, and the sizes. Changes nothing."""
         plan = self._compressor.plan(self._view(is_forced=False))
-        price = self.tracker.cost_of(Usage(input_tokens=1_000, output_tokens=0), model=self._ledger.model) / 1_000
-        return replace(plan, version=self._window.version, usd_per_token=price)
+        return replace(plan, version=self._window.version, usd_per_token=self._input_usd_per_token)
 
     async def apply(self, plan: Plan) -> bool:
         """Carry out a plan from `preview`. Return whether it changed the context.
@@ -269,25 +281,38 @@ class MemoryManager:
 
     def _add(self, message: object, actual_tokens: object | None) -> Steps[None]:
         usage = read_usage(actual_tokens) if actual_tokens is not None else carried_usage(message)
-        natives = unwrap(message)
-        self._settle_dialect(natives)
-        # Read all before the first is appended: a response with one unreadable item adds nothing.
-        entries = [
-            entry_of(native, self._window.last_seq + number, self._dialect_or_default, self._counter)
-            for number, native in enumerate(natives, start=1)
-        ]
-        for entry in entries:
+        for entry in self._read(message):
+            if self._window.begins_response(entry.reading):
+                self._open_request(entry)
             self._append(entry)
         if usage is not None:
             self._report(usage, read_model(message))
+        yield from self._settle()
+
+    def _load(self, messages: Iterable[object]) -> Steps[None]:
+        for message in messages:
+            for entry in self._read(message):
+                self._append(entry)
+        self._repeated_tokens = 0
+        yield from self._settle()
+
+    def _settle(self) -> Steps[None]:
+        """Compress what is due after messages were added, and refuse what cannot be made to fit."""
         self.was_compressed_last_iteration = False
         yield from self._compress_while_due()
         if not self._is_compressing:
             self._refuse_overflow()
 
+    def _read(self, message: object) -> list[Entry]:
+        natives = unwrap(message)
+        self._settle_dialect(natives)
+        # Read all before the first is appended: a response with one unreadable item adds nothing.
+        return [
+            entry_of(native, self._window.last_seq + number, self._dialect_or_default, self._counter)
+            for number, native in enumerate(natives, start=1)
+        ]
+
     def _append(self, entry: Entry) -> None:
-        if self._window.begins_response(entry.reading):
-            self._open_request(entry)
         self._window.append(entry)
         self.short_term.add_message(entry.message)
 
@@ -326,7 +351,7 @@ class MemoryManager:
         return self._dialect or DIALECTS["openai_chat"]
 
     def _count_fixed(self, system: object | None, tools: Sequence[Mapping[str, Any]] | None) -> int:
-        tokens = 0 if not system else self._counter.count_text(system if isinstance(system, str) else str(system))
+        tokens = self._counter.count_text(_system_text(system))
         return tokens + (self._counter.count_tools(tools) if tools else 0)
 
     # --- Compressing --------------------------------------------------------------------------------------------------
@@ -441,6 +466,7 @@ class MemoryManager:
             last_ref=changed[-1].ref,
             summary_tokens=sum(summaries) if compaction.summary is not None else 0,
             cost_usd=cost_usd,
+            saved_usd_per_request=(before - self.current_tokens) * self._input_usd_per_token,
         )
 
     def _view(self, *, is_forced: bool) -> View:
@@ -499,6 +525,12 @@ class MemoryManager:
         spent = self.tracker.total_cost
         self._emit(OverBudget(purpose=purpose, spent_usd=spent, next_call_usd=next_call_usd, limit_usd=limit_usd))
 
+    @property
+    def _input_usd_per_token(self) -> float:
+        """Price of one uncached input token in a request of the current size."""
+        size = max(1, self.current_tokens)
+        return self.tracker.cost_of(Usage(input_tokens=size, output_tokens=0), model=self._ledger.model) / size
+
     # --- Telling ------------------------------------------------------------------------------------------------------
 
     def _degraded(self, event: Degraded) -> None:
@@ -530,6 +562,15 @@ _GAIN_SHARE = 0.1
 
 def _count(plan: Plan, action: Action) -> int:
     return sum(len(decision.unit.entries) for decision in plan.with_action(action))
+
+
+def _system_text(system: object | None) -> str:
+    """Return a system prompt's text: a string, or a list of parts with `text` as Anthropic and Gemini take it."""
+    if isinstance(system, Mapping):
+        return str(system.get("text") or "") or _system_text(system.get("parts"))
+    if isinstance(system, Sequence) and not isinstance(system, str):
+        return "\n".join(_system_text(part) for part in system)
+    return "" if system is None else str(system)
 
 
 def _model_name(llm: object | None) -> str | None:
