@@ -398,6 +398,9 @@ _IMPORTANT = re.compile(
     re.IGNORECASE,
 )
 
+_MARKER_TOKENS = 28
+"""What the line costs that stands for the part cut out of a result."""
+
 _MESSAGE_OVERHEAD = 8
 """What a message costs beside its text; a little more than the providers' formats need."""
 
@@ -450,7 +453,13 @@ def _replacements(
     if keep is None:
         return {i: placeholder(calls.get(results[i].call_id), entry, i) for i in maskable_results(entry)}
     wanted = {i: keep[entry.seq, i] for i in range(len(results)) if (entry.seq, i) in keep}
-    return {i: clamped(results[i].text, tokens, entry.ref) for i, tokens in wanted.items()}
+    return {i: clamped(results[i].text, tokens, entry.ref, _density(entry, i)) for i, tokens in wanted.items()}
+
+
+def _density(entry: Entry, index: int) -> float:
+    """Return the characters per token of a result; Chinese and emoji have less than one."""
+    text = entry.reading.results[index].text
+    return min(CHARACTERS_PER_TOKEN, len(text) / max(1, result_share(entry, index)))
 
 
 def _clamp_shares(decision: Decision) -> dict[tuple[int, int], int]:
@@ -476,9 +485,9 @@ def _water_level(sizes: Sequence[int], excess: int) -> int:
     return 0
 
 
-def clamped(text: str, keep_tokens: int, ref: str) -> str:
+def clamped(text: str, keep_tokens: int, ref: str, characters_per_token: float) -> str:
     """Return head and tail of a text with a line between them that says what was cut and where it is."""
-    room = max(0, int(keep_tokens * CHARACTERS_PER_TOKEN) - 80)
+    room = max(0, int(max(0, keep_tokens - _MARKER_TOKENS) * characters_per_token))
     if room >= len(text):
         return text
     head, tail = room * 2 // 3, room // 3

@@ -200,6 +200,11 @@ class MemoryManager:
         return self._dialect.name if self._dialect else None
 
     @property
+    def messages(self) -> list[Any]:
+        """What `get_context_for_llm` would return, whatever the limits say; for looking, not for sending."""
+        return self._window.context
+
+    @property
     def current_tokens(self) -> int:
         """Size of the next request, system prompt and tools included; calibrated by what responses reported."""
         if not self._window.entries and not self._fixed_tokens:
@@ -514,8 +519,10 @@ class MemoryManager:
         limit = self.config.max_cost_dollars
         if limit is None:
             return
+        answers = self.tracker.by_purpose["agent"]
+        mean_output_tokens = answers.output_tokens // max(1, answers.calls)
         next_call = self.tracker.cost_of(
-            Usage(input_tokens=self.current_tokens, output_tokens=0), model=self._ledger.model
+            Usage(input_tokens=self.current_tokens, output_tokens=mean_output_tokens), model=self._ledger.model
         )
         if self.tracker.total_cost + next_call > limit:
             self._over_budget("agent", next_call, limit)

@@ -259,7 +259,7 @@ def _read(wire: Wire, provider: str | None, model: str | None) -> Reading:
     """Read a message by the provider's dialect, or by the one it is written in where that is plainly another."""
     expected: Dialect = DIALECTS[_DIALECT_OF_FAMILY[family_of(None, provider) if provider else family_of(model)]]
     if expected.recognise(wire) is Fit.NO:
-        return (detect([wire]) or expected).read(wire)
+        return (detect([wire]) or DIALECTS["openai_chat"]).read(wire)
     return expected.read(wire)
 
 
