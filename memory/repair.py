@@ -46,8 +46,9 @@ def repair(messages: Sequence[object], dialect: DialectName | Dialect | None = N
     """Return the list with its pairs, its order and its empty parts put right.
 
     Never worse than before: `validate` finds no more errors in the outcome than in the input. Repairing twice
-    changes nothing more. What a repair cannot decide (an id that is too long, arguments of the wrong type, half a server
-    tool's pair, calls that still wait for their results) stays for `validate` to say. Response objects give way to the messages they carry.
+    changes nothing more. What a repair cannot decide stays for `validate` to say: an id that is too long, arguments
+    of the wrong type, half a server tool's pair, calls that still wait for their results. Response objects give way
+    to the messages they carry.
 
     Args:
         messages: Dicts in a provider's format, `LLMMessage`s, SDK objects.
@@ -198,7 +199,7 @@ class _Draft:
         missing = [
             index
             for index, call in enumerate(entry.reading.calls)
-            if index not in answers and not entry.waits and not _runs_on(call, entry.wire)
+            if index not in answers and not entry.waits and not _runs_on(call, entry.wire) and self._is_answerable(call)
         ]
         if not self._mender.answers_directly:
             answers = {index: result for index, result in answers.items() if positions[id(result.entry)] < position}
@@ -220,6 +221,11 @@ class _Draft:
             if waiting and entry.reading.role != "tool":
                 return False
         return not waiting
+
+    def _is_answerable(self, call: ToolCall) -> bool:
+        """Say whether a result could name this call; one whose id was lost, where ids pair, is beyond repair."""
+        (result,) = self._dialect.read(self._dialect.write_result(call, NO_RESULT)).results or (None,)
+        return result is not None and bool(_result_keys(result))
 
     def _no_result(self, entry: _Entry, index: int) -> _Result:
         call = entry.reading.calls[index]

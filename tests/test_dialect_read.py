@@ -108,9 +108,7 @@ RESPONSES: list[tuple[dict[str, Any], Reading]] = [
     ),
     (
         {"type": "mcp_approval_request", "id": "a1", "name": "f", "server_label": "s", "arguments": "{}"},
-        Reading(
-            role="assistant", calls=(ToolCall(id="a1", name="f", arguments="{}", kind="mcp_approval_request"),)
-        ),
+        Reading(role="assistant", calls=(ToolCall(id="a1", name="f", arguments="{}", kind="mcp_approval_request"),)),
     ),
     (
         {"type": "function_call_output", "call_id": "c1", "output": "done"},
@@ -410,7 +408,7 @@ def test_two_formats_in_one_list_are_an_error_that_names_both() -> None:
 
 
 def test_an_unknown_dialect_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(ConfigError, match="'claude'.*openai_chat, openai_responses, anthropic, gemini"):
+    with pytest.raises(ConfigError, match=r"'claude'.*openai_chat, openai_responses, anthropic, gemini"):
         dialect_named("claude")
 
 

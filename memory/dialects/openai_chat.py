@@ -88,7 +88,7 @@ class OpenAIChat:
         if not copy["tool_calls"]:
             del copy["tool_calls"]
         if len(listed) in calls:
-            del copy["function_call"]
+            copy.pop("function_call", None)
         return copy if _says_something(copy) else None
 
 

@@ -196,7 +196,7 @@ class _Check:
     def _result(self, index: int, message: Wire) -> None:
         id_ = message.get("tool_call_id")
         if message.get("role") == "function":
-            id_ = ("function", message.get("name"))
+            id_ = ("function", str(message.get("name")))
         elif not isinstance(id_, str):
             self._found.add("OC-0", index, f"tool_call_id is {type(id_).__name__}, not text", at=".tool_call_id")
             return
@@ -218,7 +218,7 @@ class _Check:
             self._call(index, number, call)
         legacy = message.get("function_call")
         if isinstance(legacy, Mapping):
-            self._open["function", legacy.get("name")] = (index, len(calls or ()))
+            self._open["function", str(legacy.get("name"))] = (index, len(calls or ()))
             self._arguments(index, ".function_call", legacy.get("arguments"))
 
     def _call(self, index: int, number: int, call: Any) -> None:
