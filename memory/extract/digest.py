@@ -107,9 +107,7 @@ def digest(sources: Sequence[Source], *, previous: Digest | None = None) -> Dige
 
 def ranking(digest: Digest) -> Callable[[Fact], float]:
     """Return what values a fact: the log odds, but for a constant, that the agent will write it again."""
-    folders = {
-        folder_of(fact.text) for fact in digest.facts.values() if fact.by_agent and fact.kind is Kind.PATH
-    }
+    folders = {folder_of(fact.text) for fact in digest.facts.values() if fact.by_agent and fact.kind is Kind.PATH}
     return lambda fact: _worth(fact, digest.message_count, folders)
 
 
@@ -165,7 +163,7 @@ class _Reader:
             self._last_said = Quote(ref, notes.first_line(reading.text, notes.MAX_QUOTE))
         else:
             self._asked.append(notes.asked(reading.text, ref))
-        self._note(reading.text, "" if is_agent else "user", ref, by_user=not is_agent)
+        self._note(reading.text, "agent" if is_agent else reading.role, ref, by_user=not is_agent)
 
     def _read_call(self, call: ToolCall, ref: str) -> None:
         arguments = notes.arguments_of(call)
@@ -259,5 +257,7 @@ def _best_facts(digest: Digest) -> dict[str, Fact]:
 def _newest(quotes: Iterable[Quote]) -> tuple[Quote, ...]:
     """Bound the quotes: the weighty ones and the newest stay, in order."""
     numbered = list(enumerate(quotes))
-    best = heapq.nlargest(_MAX_QUOTES, numbered, key=lambda item: (item[1].weight + item[0] / len(numbered) * 2, item[0]))
+    best = heapq.nlargest(
+        _MAX_QUOTES, numbered, key=lambda item: (item[1].weight + item[0] / len(numbered) * 2, item[0])
+    )
     return tuple(quote for _, quote in sorted(best, key=lambda item: item[0]))

@@ -20,9 +20,35 @@ _PATH_KEYS = ("path", "file_path", "filePath", "filepath", "file", "filename", "
 _COMMAND_KEYS = ("command", "cmd", "script", "code")
 _QUERY_KEYS = ("url", "query", "pattern", "regex", "expression", "q", "prompt", "thought")
 _CHANGING = re.compile(r"(?i)edit|write|create|replace|patch|insert|update|delete|remove|move|rename|save|append")
-_READING = frozenset(["awk", "bat", "cat", "cd", "echo", "find", "grep", "head", "jq", "less", "ls", "nl", "pwd", "rg", "sed", "tail", "tree", "wc", "which"])
+_LOOKING = re.compile(
+    r"(?i)(?:browse|calc|check|count|describe|fetch|find|get|glob|grep|inspect|list|look|open|poll|query|read|recall"
+    r"|retriev|scan|search|show|think|view|wait|web)"
+)
+_READING = frozenset(
+    [
+        "awk",
+        "bat",
+        "cat",
+        "cd",
+        "echo",
+        "find",
+        "grep",
+        "head",
+        "jq",
+        "less",
+        "ls",
+        "nl",
+        "pwd",
+        "rg",
+        "sed",
+        "tail",
+        "tree",
+        "wc",
+        "which",
+    ]
+)
 _ITEM_TEXT = ("content", "step", "task", "title", "text", "description", "activeForm")
-_FINISHED = frozenset(("completed", "complete", "done", "finished", "cancelled", "canceled", "closed"))
+_FINISHED = frozenset("completed complete done finished cancelled canceled closed".split())
 
 _ERROR = re.compile(
     r"\b(?:\w*Error|\w*Exception|error(?:\[\w+\])?|fatal|panic|FAIL|FAILED|Failed|Failure|ERROR|FATAL):"
@@ -63,6 +89,7 @@ class Action:
     shape: str
     """`file`, `command`, `query` or `other`."""
     changes: bool
+    """It did something, as far as its name tells; it did not only look."""
     refs: tuple[str, ...]
     """Messages that made the call: the first and the newest ones."""
     outcome: str
@@ -114,8 +141,12 @@ def values_of(text: str) -> str:
 def begin(call: ToolCall, arguments: Mapping[str, Any], *, ref: str, position: int) -> Action:
     """Note a call; its outcome comes with the result."""
     label, shape = _about(call, arguments)
-    verb = str(arguments.get("command", "")) if shape == "file" else ""
-    changes = bool(_CHANGING.search(f"{call.name} {verb[:40]}"))
+    if shape == "file":
+        changes = bool(_CHANGING.search(f"{call.name} {str(arguments.get('command', ''))[:40]}"))
+    elif shape == "command":
+        changes = not is_reading(label)
+    else:
+        changes = shape == "other" and not _LOOKING.match(call.name)
     return Action(call.name, label, shape, changes, (ref,), "", False, position)
 
 
@@ -132,10 +163,10 @@ def _about(call: ToolCall, arguments: Mapping[str, Any]) -> tuple[str, str]:
     return first_line(f"{call.name} {values}", 60), "other"
 
 
-def is_reading(action: Action) -> bool:
-    """Whether a command only shows things; then what looks like an error in its output is text it shows."""
-    words = action.label.split()
-    return action.shape == "command" and bool(words) and words[0].rpartition("/")[2] in _READING
+def is_reading(command: str) -> bool:
+    """Say whether a command only shows things; then what looks like an error in its output is text it shows."""
+    first = command.split(maxsplit=1)[:1]
+    return bool(first) and first[0].rpartition("/")[2] in _READING
 
 
 def outcome_of(action: Action, result: ToolResult) -> tuple[str, bool]:
@@ -145,11 +176,12 @@ def outcome_of(action: Action, result: ToolResult) -> tuple[str, bool]:
         return (text.strip(), False) if 0 < len(text) <= 90 and "\n" not in text.strip() else ("", False)
     code = _EXIT.search(text, max(0, len(text) - 400)) or _EXIT.search(text[:400])
     failed = result.is_error or (code is not None and code.group(1) != "0")
-    if failed or not is_reading(action):
+    is_looking = is_reading(action.label)
+    if failed or not is_looking:
         error = error_line(text)
         if error:
             return error, True
-    if is_reading(action) and not failed:
+    if is_looking and not failed:
         return "", False
     return _last_line(text), failed
 
@@ -167,7 +199,7 @@ def error_line(text: str) -> str:
 
 def _last_line(text: str) -> str:
     tail = text[-2_000:].rstrip().rsplit("\n", 1)[-1].strip()
-    return tail[:140] if not tail.startswith(("{", "[", "<", "}")) else ""
+    return tail[:100] if not tail.startswith(("{", "[", "<", "}")) else ""
 
 
 def first_line(text: str, limit: int) -> str:

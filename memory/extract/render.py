@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
-from .digest import Digest, Fact, Home, ranking
+from .digest import Digest, Fact, Home, folder_of, ranking
 from .identifiers import Kind, chunks, identify, parts
-from .notes import Action, is_reading
+from .notes import Action
 
 Count = Callable[[str], int]
 
@@ -19,6 +19,8 @@ _DEARNESS = 0.5
 """How much a fact's length in tokens counts against it: 0 not at all, 1 in proportion."""
 _HEADER_TOKENS = 6
 _LABEL_LENGTH = 60
+_TINY_TOKENS = 60
+"""Below this there is room for a few identifiers and their references, nothing else."""
 _CHARACTERS_PER_TOKEN = 3.7
 _SLOPPY = {Kind.NUMBER: 2.2, Kind.HASH: 1.8, Kind.CODE: 2.2, Kind.RECORD: 2.6, Kind.URL: 3.2}
 _MAX_KNOWN_TEXT = 200_000
@@ -98,6 +100,8 @@ class _Writer:
         }
 
     def compose(self, room: float) -> str:
+        if room < _TINY_TOKENS:
+            return "\n".join(self.found(room, ()))
         sections = {name: _fit(lines, room * _SHARES[name]) for name, lines in self._lines.items()}
         told = _joined(sections)
         sections["Found"] = self.found(room - _tokens(told), _named(told))
@@ -105,6 +109,8 @@ class _Writer:
 
     def found(self, room: float, told: Collection[str]) -> list[str]:
         """Choose facts by worth until the room is used, and print them by where they stand."""
+        header_tokens = _HEADER_TOKENS if room >= _TINY_TOKENS else 3
+        label_length = int(min(_LABEL_LENGTH, max(0.0, room - _TINY_TOKENS) / 4))
         chosen: list[Fact] = []
         labels: set[str] = set()
         covered = set(told)
@@ -112,20 +118,20 @@ class _Writer:
             if fact.text in covered:
                 continue
             is_new = not any(home.label in labels for home in fact.homes)
-            if cost + is_new * _HEADER_TOKENS > room:
-                if room < _HEADER_TOKENS:
+            if cost + is_new * header_tokens > room:
+                if room < header_tokens:
                     break
                 continue
-            room -= cost + is_new * _HEADER_TOKENS
+            room -= cost + is_new * header_tokens
             if is_new:
                 labels.add(fact.homes[-1].label)
             chosen.append(fact)
             covered.add(fact.text)
             covered.update(parts(fact.text))
         inside = {part for fact in chosen for part in parts(fact.text)}
-        return self._grouped([fact for fact in chosen if fact.text not in inside])
+        return self._grouped([fact for fact in chosen if fact.text not in inside], label_length)
 
-    def _grouped(self, facts: Iterable[Fact]) -> list[str]:
+    def _grouped(self, facts: Iterable[Fact], label_length: int) -> list[str]:
         facts = sorted(facts, key=lambda fact: self._order[fact.text])
         sizes: dict[str, int] = {}
         for fact in facts:
@@ -135,7 +141,7 @@ class _Writer:
         for fact in facts:
             home = max(fact.homes, key=lambda home: sizes[home.label])
             groups.setdefault(home.label, []).append((fact, home))
-        return [_group_line(label, members) for label, members in groups.items()]
+        return [_group_line(_shown(label, label_length), members) for label, members in groups.items()]
 
     def _asked(self) -> list[_Line]:
         quotes = [quote for quote in self._digest.asked if quote.text and quote.text[:60] not in self._beside]
@@ -145,9 +151,9 @@ class _Writer:
     def _done(self) -> list[_Line]:
         actions = self._digest.actions
         return [
-            _Line(_action_line(action), 2 * n / len(actions) + 1.5 * action.changes + 0.5 * bool(action.outcome))
+            _Line(_action_line(action), 2 * n / len(actions) + (action.shape != "command") + 0.5 * bool(action.outcome))
             for n, action in enumerate(actions)
-            if not action.failed and (action.changes or (action.shape == "command" and not is_reading(action)))
+            if action.changes and not action.failed
         ]
 
     def _errors(self) -> list[_Line]:
@@ -156,12 +162,12 @@ class _Writer:
 
     def _decided(self) -> list[_Line]:
         said = self._digest.said
-        return [_Line(f"- {q.ref}: {q.text}", q.weight + 3 * n / len(said)) for n, q in enumerate(said)]
+        return [_Line(f'- {q.ref}: "{q.text}"', q.weight + 3 * n / len(said)) for n, q in enumerate(said)]
 
     def _open(self) -> list[_Line]:
         lines = [_Line(f"- {item} ({self._digest.plan_ref})", -n) for n, item in enumerate(self._digest.plan)]
         last = self._digest.last_said
-        return lines + ([_Line(f"- last said, {last.ref}: {last.text}", 1)] if last is not None else [])
+        return lines + ([_Line(f'- {last.ref}, last said: "{last.text}"', 1)] if last is not None else [])
 
 
 def _named(text: str) -> set[str]:
@@ -201,10 +207,15 @@ def _action_line(action: Action) -> str:
 
 def _group_line(label: str, members: Sequence[tuple[Fact, Home]]) -> str:
     refs = " ".join(dict.fromkeys(home.ref for _, home in members))
-    shown = _shown(label)
-    names = " ".join(fact.text for fact, _ in members if fact.text not in shown)
-    return f"- {shown} ({refs}): {names}" if names else f"- {shown} ({refs})"
+    names = " ".join(fact.text for fact, _ in members if fact.text not in label)
+    where = f"{label} ({refs})" if label else refs
+    return f"- {where}: {names}" if names else f"- {where}"
 
 
-def _shown(label: str) -> str:
-    return label if len(label) <= _LABEL_LENGTH or " " not in label else label[:_LABEL_LENGTH].rpartition(" ")[0] + " …"
+def _shown(label: str, limit: int) -> str:
+    """Shorten a label: a command at a word, a path to its last component."""
+    if len(label) <= limit:
+        return label
+    if " " not in label:
+        return label if limit == _LABEL_LENGTH else label[len(folder_of(label)) :].lstrip("/\\")[:limit]
+    return f"{label[:limit].rpartition(' ')[0]} …" if limit > 8 else ""
