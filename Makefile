@@ -19,7 +19,7 @@ demo: $(VENV)/.package
 	@$(RUN) -m agent demo $(ARGS)
 
 test: $(VENV)/.dev
-	@$(RUN) -m pytest -q $(ARGS)
+	@$(RUN) -m pytest -q -n auto --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev
 	$(RUN) -m ruff check .

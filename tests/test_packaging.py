@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("memory", "agent", "config")
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +26,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
 
 def test_the_wheel_holds_every_file_of_the_three_packages_and_nothing_else(wheel: ZipFile) -> None:
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    wanted = {
-        path.relative_to(ROOT).as_posix()
-        for package in ("memory", "agent", "config")
-        for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    ours = [path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*") if path.is_file()]
+    wanted = {path.as_posix() for path in ours if not any(_is_cache(part) for part in path.parts)}
 
     assert held == wanted
+
+
+def _is_cache(folder: str) -> bool:
+    return folder == "__pycache__" or folder.startswith(".")
 
 
 @pytest.mark.parametrize("name", ["memory/py.typed", "agent/py.typed", "config/py.typed", "memory/ranks/o200k_base.xz"])
