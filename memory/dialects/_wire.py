@@ -102,17 +102,19 @@ def text_at(value: object, field: str) -> str:
 
 
 def mapping_at(value: object, field: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):
         raise wrong(field, value, "an object")
     return value
 
 
 def parts_at(value: object, field: str) -> Sequence[Mapping[str, Any]]:
     """Return a list of parts, checked to be objects."""
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         raise wrong(field, value, "a list of parts")
     for index, part in enumerate(value):
-        mapping_at(part, f"{field}[{index}]")
+        # Most parts are dicts: neither the name of each nor an abstract class is worth asking for before.
+        if not isinstance(part, (dict, Mapping)):
+            raise wrong(f"{field}[{index}]", part, "an object")
     return value
 
 
