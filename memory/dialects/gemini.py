@@ -53,7 +53,7 @@ class Gemini:
 
     def replace_results(self, message: Wire, texts: Mapping[int, str]) -> dict[str, Any]:
         """Return a copy whose i-th functionResponse says another text under the key that it had."""
-        numbered = _numbered(message["parts"], "functionResponse", "function_response")
+        numbered = _numbered(message.get("parts") or (), "functionResponse", "function_response")
         return {
             **message,
             "parts": [_say(part, texts[index]) if index in texts else part for part, index in numbered],
