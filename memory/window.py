@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain, pairwise
 
-from .messages import Reading, ToolCall
+from .messages import Reading, ToolCall, ToolResult
 
 
 class Kind(StrEnum):
@@ -224,7 +225,9 @@ class OpenCalls:
             self._open.clear()
         self._open.extend(reading.calls)
         for result in reading.results:
-            _take_match(self._open, result.call_id, result.name)
+            answered = next((i for i, call in enumerate(self._open) if answers(result, call)), None)
+            if answered is not None:
+                del self._open[answered]
         self._after_assistant = reading.role == "assistant"
 
 
@@ -241,7 +244,7 @@ def units(entries: Sequence[Entry], *, splits_responses: bool) -> list[Unit]:
     boundaries = list(_boundaries(entries, answered_at, first_open))
     return [
         _unit(entries, start, stop, is_open=first_open is not None and stop > first_open)
-        for start, stop in zip(boundaries, [*boundaries[1:], len(entries)], strict=True)
+        for start, stop in pairwise([*boundaries, len(entries)])
     ]
 
 
@@ -264,22 +267,43 @@ def _pair(entries: Sequence[Entry], *, splits_responses: bool) -> tuple[dict[int
         for call in reading.calls:
             waiting[call.id].append((index, call))
         for result in reading.results:
-            caller = _pop_caller(waiting[result.call_id], result.name, has_id=result.call_id is not None)
+            caller = _pop_caller(waiting, result, newest_response)
             if caller is not None:
                 answered_at[caller] = index
     unanswered = [index for calls in waiting.values() for index, _ in calls if index >= newest_response]
     return answered_at, min(unanswered, default=None)
 
 
-def _pop_caller(calls: list[tuple[int, ToolCall]], name: str | None, *, has_id: bool) -> int | None:
-    """Take the call that a result answers: the nearest earlier one of the same id; without ids the first by name."""
-    if has_id:
-        return calls.pop()[0] if calls else None
-    for position, (index, call) in enumerate(calls):
-        if name is None or call.name == name:
-            del calls[position]
-            return index
-    return None
+def _pop_caller(
+    waiting: dict[str | None, list[tuple[int, ToolCall]]], result: ToolResult, newest_response: int
+) -> int | None:
+    """Take the call that a result answers: the nearest earlier one of its id, else the first of its name.
+
+    Calls of the newest response come first; a dead one is answered only if it alone fits.
+    """
+    if result.call_id is not None and waiting.get(result.call_id):
+        return _take(waiting, waiting[result.call_id][-1])
+    # Without an id any call will do: google-genai's `Part.from_function_response` leaves out the id that the call had.
+    candidates = waiting.get(None, ()) if result.call_id is not None else chain.from_iterable(waiting.values())
+    fitting = [place for place in candidates if answers(result, place[1])]
+    if not fitting:
+        return None
+    return _take(waiting, min(fitting, key=lambda place: (place[0] < newest_response, place[0])))
+
+
+def _take(waiting: dict[str | None, list[tuple[int, ToolCall]]], place: tuple[int, ToolCall]) -> int:
+    calls = waiting[place[1].id]
+    calls.remove(place)
+    if not calls:
+        del waiting[place[1].id]
+    return place[0]
+
+
+def answers(result: ToolResult, call: ToolCall) -> bool:
+    """Return whether a result is a call's: by id where both have one, else by name, as `validate` pairs them."""
+    if result.call_id is not None and call.id is not None:
+        return result.call_id == call.id
+    return result.name is None or result.name == call.name
 
 
 def _boundaries(entries: Sequence[Entry], answered_at: dict[int, int], first_open: int | None) -> Iterable[int]:
@@ -293,10 +317,3 @@ def _boundaries(entries: Sequence[Entry], answered_at: dict[int, int], first_ope
             yield index
         bound_until = max(bound_until, answered_at.get(index, -1))
         follows_reasoning = follows_reasoning or entry.reading.binds_next
-
-
-def _take_match(calls: list[ToolCall], call_id: str | None, name: str | None) -> None:
-    for position, call in enumerate(calls):
-        if call.id == call_id and (call_id is not None or name is None or call.name == name):
-            del calls[position]
-            return
