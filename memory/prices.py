@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -113,7 +114,7 @@ class PriceBook:
         (https://platform.claude.com/docs/en/build-with-claude/prompt-caching, 2026-06).
         """
         if model is None:
-            return self._default()
+            return self._default
         own = _entry(self._overrides, model)
         if own is not None:
             return _rates(self._overrides[own], source="override", matched=own)
@@ -122,13 +123,14 @@ class PriceBook:
             found = listing.usd_per_million(at or datetime.now(UTC), input_tokens)
             return _rates(found, source="genai-prices", matched=listing.name)
         known = _entry(self._table, model)
-        return self._default() if known is None else _rates(self._table[known], source="table", matched=known)
+        return self._default if known is None else _rates(self._table[known], source="table", matched=known)
 
     def context_window(self, model: str) -> int | None:
         """Return how many tokens of input a model accepts; None where that is not known."""
         listing = self._listing(model)
         return listing.context_window if listing is not None else None
 
+    @cached_property
     def _default(self) -> Rates:
         table = self._overrides if "default" in self._overrides else self._table
         return _rates(table["default"], source="default", matched="default")
