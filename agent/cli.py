@@ -157,15 +157,12 @@ def preview_command(
 ) -> None:
     """Show what one compression of a whole transcript would keep, mask, summarise and drop, and why."""
     config = _config(strategy, threshold, max_context, preset)
-    plans = [
-        (transcript, preview(transcript, config, model=model))
-        for transcript in read_transcripts(file, dialect=_dialect(dialect), is_lenient=is_lenient)
-    ]
+    transcripts = read_transcripts(file, dialect=_dialect(dialect), is_lenient=is_lenient)
+    previews = [preview(one, config, model=model) for one in transcripts]
     if as_json:
-        _print_json({"previews": [reports.plan_as_dict(transcript, plan) for transcript, plan in plans]})
-        return
-    for transcript, plan in plans:
-        reports.print_plan(_out(), transcript, plan)
+        _print_json({"previews": [reports.preview_as_dict(one) for one in previews]})
+    else:
+        reports.print_previews(_out(), previews)
 
 
 @app.command(name="validate", short_help="Check transcripts by their provider's rules.")

@@ -131,12 +131,25 @@ def replay(
     )
 
 
-def preview(transcript: Transcript, config: MemoryConfig, *, model: str | None = None) -> Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What one compression of a whole transcript would do."""
+
+    transcript: Transcript
+    plan: Plan
+    repairs: tuple[str, ...]
+    """What was mended before, a sentence each."""
+    is_price_known: bool
+    """False: nobody knows the model's price, and the plan's dollars are by the default one."""
+
+
+def preview(transcript: Transcript, config: MemoryConfig, *, model: str | None = None) -> Preview:
     """Return what one compression of the whole transcript would do. Nothing is compressed."""
-    messages, _ = _repaired(transcript)
-    memory = _memory(transcript, replace(config, enable_compression=False), model)
+    messages, repairs = _repaired(transcript)
+    memory = _memory(transcript, replace(config, enable_compression=False, max_cost_dollars=None), model)
     _add_all(memory, messages, None)
-    return memory.preview()
+    is_default = memory.tracker.rates(model or transcript.model).is_default
+    return Preview(transcript=transcript, plan=memory.preview(), repairs=repairs, is_price_known=not is_default)
 
 
 def _repaired(transcript: Transcript) -> tuple[Sequence[object], tuple[str, ...]]:

@@ -15,9 +15,9 @@ from config import Loaded
 from memory import MemoryConfig, format_stats
 from memory.events import Compressed
 from memory.messages import Issue
-from memory.strategies import Decision, Plan
+from memory.strategies import Decision
 
-from .replay import Kept, Replay
+from .replay import Kept, Preview, Replay
 from .transcripts import Transcript
 
 Findings: TypeAlias = Sequence[tuple[Transcript, Sequence[Issue]]]
@@ -156,9 +156,13 @@ def _totals(replays: Sequence[Replay]) -> dict[str, Any]:
     }
 
 
-def _remarks(one: Replay) -> Iterable[str]:
+def _mended(one: Replay | Preview) -> Iterable[str]:
     yield from (f"skipped: {text}" for text in one.transcript.skipped)
     yield from (f"repaired: {text}" for text in one.repairs)
+
+
+def _remarks(one: Replay) -> Iterable[str]:
+    yield from _mended(one)
     if one.stopped:
         yield f"stopped {one.stopped}"
     yield from (f"BECAME INVALID: {_issue(issue)}" for issue in one.new_issues)
@@ -169,41 +173,34 @@ def _remarks(one: Replay) -> Iterable[str]:
 # --- preview ----------------------------------------------------------------------------------------------------------
 
 
-def print_plan(console: Console, transcript: Transcript, plan: Plan) -> None:
-    """Print a plan: neighbours that share their fate and its reason as one row."""
-    _line(console, f"{transcript.source}: {plan.strategy}")
-    if not plan.changes:
-        _line(console, f"nothing would change: {plan.tokens_before:,} tokens stay as they are")
-        return
-    table = _table()
-    for name in ("messages", "action"):
-        table.add_column(name, no_wrap=True)
-    for name in ("units", "tokens", "after"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("why")
-    for (action, reason), group in groupby(plan.decisions, key=lambda one: (one.action, one.reason)):
-        table.add_row(*_plan_cells(list(group)), reason if action else "")
-    if plan.summary_target_tokens:
-        table.add_row("(summary)", "written", "", "", f"{plan.summary_target_tokens:,}", "at most; usually shorter")
-    table.add_section()
-    table.add_row(
-        "all", "", f"{len(plan.decisions)}", f"{plan.tokens_before:,}", f"{plan.tokens_after:,}", _dollars(plan)
-    )
-    _line(console, "")
-    console.print(table)
-    _line(console, "")
+def print_previews(console: Console, previews: Sequence[Preview]) -> None:
+    """Print each plan: neighbours that share their fate and its reason as one row."""
+    for one in previews:
+        _line(console, f"{one.transcript.source}: {one.plan.strategy}")
+        for remark in _mended(one):
+            _line(console, remark)
+        if one.plan.changes:
+            _line(console, "")
+            console.print(_plan_table(one))
+        else:
+            _line(console, f"nothing would change: {one.plan.tokens_before:,} tokens stay as they are")
+        _line(console, "")
 
 
-def plan_as_dict(transcript: Transcript, plan: Plan) -> dict[str, Any]:
+def preview_as_dict(preview: Preview) -> dict[str, Any]:
     """Return a plan as JSON values, one entry per unit, without any message text."""
+    plan = preview.plan
     return {
-        "id": transcript.id,
-        "source": transcript.source,
+        "id": preview.transcript.id,
+        "source": preview.transcript.source,
+        "skipped": list(preview.transcript.skipped),
+        "repairs": list(preview.repairs),
         "strategy": plan.strategy,
         "tokens_before": plan.tokens_before,
         "tokens_after": plan.tokens_after,
         "usd_before": plan.usd_before,
         "usd_after": plan.usd_after,
+        "is_price_known": preview.is_price_known,
         "summary_target_tokens": plan.summary_target_tokens,
         "units": [
             {
@@ -212,10 +209,30 @@ def plan_as_dict(transcript: Transcript, plan: Plan) -> dict[str, Any]:
                 "reason": one.reason,
                 "tokens_before": one.tokens_before,
                 "tokens_after": one.tokens_after,
+                "usd_before": one.tokens_before * plan.usd_per_token,
+                "usd_after": one.tokens_after * plan.usd_per_token,
             }
             for one in plan.decisions
         ],
     }
+
+
+def _plan_table(preview: Preview) -> Table:
+    plan = preview.plan
+    table = _table()
+    for name in ("messages", "action"):
+        table.add_column(name, no_wrap=True)
+    for name in ("units", "tokens", "after"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why")
+    for (_, reason), group in groupby(plan.decisions, key=lambda one: (one.action, one.reason)):
+        table.add_row(*_plan_cells(list(group)), reason)
+    if plan.summary_target_tokens:
+        table.add_row("(summary)", "written", "", "", f"{plan.summary_target_tokens:,}", "at most; usually shorter")
+    table.add_section()
+    count, before, after = len(plan.decisions), plan.tokens_before, plan.tokens_after
+    table.add_row("all", "", f"{count}", f"{before:,}", f"{after:,}", _dollars(preview))
+    return table
 
 
 def _plan_cells(group: Sequence[Decision]) -> list[str]:
@@ -229,8 +246,9 @@ def _plan_cells(group: Sequence[Decision]) -> list[str]:
     ]
 
 
-def _dollars(plan: Plan) -> str:
-    return f"${plan.usd_before:.4f} -> ${plan.usd_after:.4f} a request, uncached"
+def _dollars(preview: Preview) -> str:
+    price = "uncached" if preview.is_price_known else "uncached, at the default price: the model is unknown"
+    return f"${preview.plan.usd_before:.4f} -> ${preview.plan.usd_after:.4f} a request, {price}"
 
 
 # --- validate ---------------------------------------------------------------------------------------------------------

@@ -239,10 +239,11 @@ def _dialect(
 def _dialect_found(messages: Sequence[Wire], keys: Set[str], corpus_format: object) -> DialectName:
     if isinstance(corpus_format, str) and corpus_format in _CORPUS_FORMATS:
         return _CORPUS_FORMATS[corpus_format]
-    for index, message in enumerate(messages):
-        if all(dialect.recognise(message) is Fit.NO for dialect in DIALECTS.values()):
-            raise MessageError(f"message {index} (keys: {', '.join(map(str, message)) or 'none'}); {_ACCEPTED}")
-    detected = detect(messages)
+    known = [one for one in messages if any(dialect.recognise(one) is not Fit.NO for dialect in DIALECTS.values())]
+    if not known:
+        raise MessageError(f"message 0 has the keys {', '.join(map(str, messages[0])) or '(none)'}; {_ACCEPTED}")
+    # What is strange in one message, the format of the others can say best.
+    detected = detect(known)
     if detected is not None:
         return detected.name
     return next((name for key, name in _TELLING_KEYS.items() if key in keys), "openai_chat")
