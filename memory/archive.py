@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,5 +172,7 @@ def _excerpt(text: str, query: str) -> str:
     folded = text.casefold()
     positions = [folded.find(query.strip().casefold()), *(folded.find(term) for term in _terms(query))]
     found = next((position for position in positions if position >= 0), 0)
+    if len(folded) != len(text):  # casefolding lengthens some letters (ß to ss), so the position is further on
+        found = bisect_left(range(len(text)), found, key=lambda index: len(text[:index].casefold()))
     start = max(0, found - _EXCERPT_CHARACTERS // 3)
     return text[start : start + _EXCERPT_CHARACTERS].strip()
