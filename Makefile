@@ -25,7 +25,7 @@ check: $(VENV)/.dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest -q tests/test_docs.py tests/test_examples.py
+	$(RUN) -m pytest -q tests/test_docs*.py tests/test_examples.py
 
 format: $(VENV)/.dev
 	$(RUN) -m ruff check --fix .
