@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from agent.transcripts import Transcript, read_transcripts  # noqa: E402
-from memory import MemoryConfig, MemoryManager  # noqa: E402
+from memory import CompressionStrategy, MemoryConfig, MemoryManager  # noqa: E402
 from memory.dialects import dialect_named  # noqa: E402
 from memory.messages import Reading  # noqa: E402
 from memory.native import to_wire  # noqa: E402
@@ -93,7 +93,7 @@ def _options() -> argparse.ArgumentParser:
     default = Path(os.environ.get("ALOOP_CORPUS", ROOT.parent / "shared" / "corpus"))
     parser.add_argument("corpus", nargs="?", type=Path, default=default, help="folder with probes.jsonl")
     parser.add_argument("--share", type=float, default=0.25, help="threshold as a share of the history (0-1)")
-    parser.add_argument("--strategy", default="sliding_window")
+    parser.add_argument("--strategy", default="sliding_window", choices=[name.value for name in CompressionStrategy])
     parser.add_argument("--only", default="", help="files or conversations whose name contains this")
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--missing", action="store_true", help="list the facts that are not in context")
@@ -163,7 +163,7 @@ def _manager(
         max_context_tokens=limit,
         compression_threshold=threshold or limit,
         enable_compression=threshold is not None,
-        compression_strategy=strategy,
+        compression_strategy=CompressionStrategy(strategy),
     )
     return MemoryManager(config, dialect=transcript.dialect, system=transcript.system, counter=counter)
 
@@ -234,10 +234,8 @@ def _print_table(outcomes: Sequence[Outcome], options: argparse.Namespace, *, se
 
 
 def _row(name: str, totals: Mapping[str, Any]) -> str:
-    hardest = totals["hardest_in_context"]
-    shares = (totals["in_context"], totals["with_recall"], hardest, totals["context_share"])
-    shares += (totals["last_20_in_context"], totals["last_20_share"])
-    cells = [f"{totals['probes']:>14}", *("" if value is None else f"{value:.1%}" for value in shares)]
+    names = ("in_context", "with_recall", "hardest_in_context", "context_share", "last_20_in_context", "last_20_share")
+    cells = [str(totals["probes"])] + ["" if totals[name] is None else f"{totals[name]:.1%}" for name in names]
     return f"{name:24}" + "".join(f"{cell:>14}" for cell in cells) + f"{totals['compressions']:>14.1f}"
 
 

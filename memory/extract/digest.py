@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log, log1p
-from types import MappingProxyType
 
 from ..messages import Reading, ToolCall, ToolResult
 from . import notes
@@ -168,13 +167,14 @@ class _Reader:
     def _read_call(self, call: ToolCall, ref: str) -> None:
         arguments = notes.arguments_of(call)
         action = notes.begin(call, arguments, ref=ref, position=self._position)
+        if (plan := notes.planned(arguments)) is not None:
+            self._plan, self._plan_ref = plan, ref
+            action = replace(action, changes=False)
         key = (action.tool, action.label)
         if (earlier := self._actions.pop(key, None)) is not None:
             action = replace(action, refs=(*earlier.refs[:1], *earlier.refs[1:][-2:], ref))
         self._actions[key] = action
         self._open.setdefault(call.id or call.name, []).append(key)
-        if (plan := notes.planned(arguments)) is not None:
-            self._plan, self._plan_ref = plan, ref
         strings = list(notes.strings_in(arguments))
         targets = [text for text in strings if len(text) <= _MAX_TARGET]
         bodies = [text for text in strings if len(text) > _MAX_TARGET]
@@ -242,7 +242,7 @@ class _Reader:
             tokens=before.tokens + tokens,
             capacity=max(before.capacity, min(_MAX_FACTS, int(tokens * _FACTS_PER_TOKEN))),
         )
-        return replace(everything, facts=MappingProxyType(_best_facts(everything)))
+        return replace(everything, facts=_best_facts(everything))
 
 
 def _best_facts(digest: Digest) -> dict[str, Fact]:

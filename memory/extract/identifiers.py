@@ -39,9 +39,12 @@ MAX_LENGTH = 240
 # CJK text has no spaces around identifiers, so its characters end one; so does typographic punctuation.
 _CHUNK = re.compile(
     r"https?://[^\s\"'`<>\\\]}|\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"
+    r"|\x1b\[[\d;]*[A-Za-z]"  # terminal colours
+    r"|^ {0,8}\d+(?:\t|→)"  # line numbers of a listing
     r"|\b[A-Za-z]:\\[^\s\"'`<>|:*?,;]+"
     r"|\\[nrt]"
-    r"|[^\s\"'`<>()\[\]{},;|*\\!?\u2010-\u203f\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"
+    r"|[^\s\"'`<>()\[\]{},;|*\\!?\u2010-\u203f\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+",
+    re.MULTILINE,
 )
 _SINGLE_COLON = re.compile(r"(?<!:):(?!:)")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T[\d.+Z-]*)?$")
@@ -50,7 +53,7 @@ _HEX = re.compile(r"[0-9a-f]{7,64}$|[0-9A-F]{16,64}$")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 _CAMEL = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
 _WORDS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|\d{3,}|[^\W\d_A-Za-z]{2,}")
-_EDGES = ".:#&=+~^%-/@"
+_EDGES = ".:#&=+~^-/@"
 _FILE_ENDINGS = frozenset(
     [
         "adoc",
@@ -203,7 +206,7 @@ def identify(chunk: str) -> tuple[tuple[str, Kind], ...]:
 
     Each is a substring of the chunk. A dotted name gives its telling members too, as they recur alone.
     """
-    if len(chunk) < 3:
+    if len(chunk) < 3 or chunk[0] == "\x1b" or chunk[-1] in "\t→":
         return ()
     if chunk.startswith(("http://", "https://")):
         url = chunk.rstrip(".,:;)*!?")
@@ -218,10 +221,24 @@ def _pieces(chunk: str) -> Iterator[tuple[str, Kind]]:
         yield chunk.rstrip(".\\"), Kind.PATH
         return
     for side in re.split(r"[=&^+]+", chunk) if not chunk.isalnum() else (chunk,):
-        for piece in _SINGLE_COLON.split(side) if ":" in side else (side,):
+        for piece in _between_colons(side):
             bare = _strip(piece)
             if 3 <= len(bare) <= MAX_LENGTH:
                 yield from _classify(bare)
+
+
+def _between_colons(text: str) -> list[str]:
+    """Split `key:value` and `file.py:12:5:`; a number there is a line's, but for the port in `host:8080`."""
+    if ":" not in text:
+        return [text]
+    pieces = _SINGLE_COLON.split(text)
+    if len(pieces) == 2 and pieces[1].isdigit() and "/" not in text and not _is_file(pieces[0]):
+        return [pieces[0], text] if pieces[0] and not pieces[0].isdigit() else []
+    return [piece for piece in pieces if not piece.isdigit()]
+
+
+def _is_file(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in _FILE_ENDINGS
 
 
 def _strip(piece: str) -> str:
@@ -231,8 +248,7 @@ def _strip(piece: str) -> str:
         if start[:1] == "." and start[1:2].isalpha():  # a dot file
             break
         start = start[1:]
-    end = start.rstrip(".:#&=+~^-/@")
-    return end
+    return start.rstrip(_EDGES)
 
 
 def _classify(text: str) -> Iterator[tuple[str, Kind]]:
@@ -270,8 +286,7 @@ def _path(text: str, has_digit: bool) -> Iterator[tuple[str, Kind]]:
 
 
 def _dotted(text: str) -> Iterator[tuple[str, Kind]]:
-    stem, _, ending = text.rpartition(".")
-    if ending.lower() in _FILE_ENDINGS and stem and "::" not in text:
+    if _is_file(text) and "::" not in text:
         yield text, Kind.FILE
         return
     members = text.replace("::", ".").split(".")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ..messages import ToolCall, ToolResult
@@ -15,6 +16,7 @@ MAX_QUOTE = 280
 MAX_LABEL = 120
 
 _MAX_JSON = 2_000_000
+_MAX_ERROR_INDENT = 100
 
 _PATH_KEYS = ("path", "file_path", "filePath", "filepath", "file", "filename", "absolute_path", "target_file")
 _COMMAND_KEYS = ("command", "cmd", "script", "code")
@@ -48,7 +50,7 @@ _READING = frozenset(
     ]
 )
 _ITEM_TEXT = ("content", "step", "task", "title", "text", "description", "activeForm")
-_FINISHED = frozenset("completed complete done finished cancelled canceled closed".split())
+_FINISHED = frozenset({"completed", "complete", "done", "finished", "cancelled", "canceled", "closed"})
 
 _ERROR = re.compile(
     r"\b(?:\w*Error|\w*Exception|error(?:\[\w+\])?|fatal|panic|FAIL|FAILED|Failed|Failure|ERROR|FATAL):"
@@ -56,7 +58,10 @@ _ERROR = re.compile(
 )
 _EXIT = re.compile(r"(?i)\bexit(?:ed)?(?: with)?(?: code| status)?[: =]+(-?\d+)")
 _LEADING_CD = re.compile(r"^cd [^\s;&|]+ *(?:&&|;) *")
-_INTENTION = re.compile(r"(?i)^(?:now,? )?(?:let me|let's|i'll|i will|next)\b")
+_INTENTION = re.compile(
+    r"(?i)^(?:(?:now|next|first|then|ok|okay|good|great)[,.!]? )?"
+    r"(?:let me|let's|i'll|i will|i need|i should|i want|i'm going)\b"
+)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 _RULE = re.compile(
     r"(?i)\b(?:must|never|always|don't|do not|only|ensure|make sure|important|critical|require[ds]?|should|cannot"
@@ -166,7 +171,7 @@ def _about(call: ToolCall, arguments: Mapping[str, Any]) -> tuple[str, str]:
 def is_reading(command: str) -> bool:
     """Say whether a command only shows things; then what looks like an error in its output is text it shows."""
     first = command.split(maxsplit=1)[:1]
-    return bool(first) and first[0].rpartition("/")[2] in _READING
+    return not first or first[0].rpartition("/")[2] in _READING
 
 
 def outcome_of(action: Action, result: ToolResult) -> tuple[str, bool]:
@@ -175,8 +180,9 @@ def outcome_of(action: Action, result: ToolResult) -> tuple[str, bool]:
     if action.shape != "command" and not result.is_error:
         return (text.strip(), False) if 0 < len(text) <= 90 and "\n" not in text.strip() else ("", False)
     code = _EXIT.search(text, max(0, len(text) - 400)) or _EXIT.search(text[:400])
-    failed = result.is_error or (code is not None and code.group(1) != "0")
     is_looking = is_reading(action.label)
+    # `grep` exits with 1 when it finds nothing: no failure.
+    failed = result.is_error or (code is not None and code.group(1) != "0" and not is_looking)
     if failed or not is_looking:
         error = error_line(text)
         if error:
@@ -187,13 +193,14 @@ def outcome_of(action: Action, result: ToolResult) -> tuple[str, bool]:
 
 
 def error_line(text: str) -> str:
-    """Return the first line that reports an error, or nothing."""
-    for found in _ERROR.finditer(text):
-        start = text.rfind("\n", 0, found.start()) + 1
-        end = text.find("\n", found.end())
-        line = text[start : end if end >= 0 else len(text)].strip()
-        if found.start() - start <= 100 and not line.startswith(("except", "raise", "catch", "#", "//", "Traceback")):
-            return line[:MAX_QUOTE]
+    """Return the first line that reports an error, or nothing. Looks at a bounded number of candidates."""
+    for found in islice(_ERROR.finditer(text), 200):
+        start = text.rfind("\n", max(0, found.start() - _MAX_ERROR_INDENT - 1), found.start()) + 1
+        if start == 0 and found.start() > _MAX_ERROR_INDENT:
+            continue  # far into a long line: quoted, not reported
+        line = text[start : start + MAX_QUOTE].partition("\n")[0].strip()
+        if not line.startswith(("except", "raise", "catch", "#", "//", "Traceback")):
+            return line
     return ""
 
 

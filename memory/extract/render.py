@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
@@ -133,13 +134,12 @@ class _Writer:
 
     def _grouped(self, facts: Iterable[Fact], label_length: int) -> list[str]:
         facts = sorted(facts, key=lambda fact: self._order[fact.text])
-        sizes: dict[str, int] = {}
-        for fact in facts:
-            for label in {home.label for home in fact.homes}:
-                sizes[label] = sizes.get(label, 0) + 1
+        # Each fact goes where most others stand, so that lines and references are few.
+        sizes = Counter(label for fact in facts for label in {home.label for home in fact.homes})
+        messages = Counter(home for fact in facts for home in fact.homes)
         groups: dict[str, list[tuple[Fact, Home]]] = {}
         for fact in facts:
-            home = max(fact.homes, key=lambda home: sizes[home.label])
+            home = max(fact.homes, key=lambda home: (sizes[home.label], messages[home]))
             groups.setdefault(home.label, []).append((fact, home))
         return [_group_line(_shown(label, label_length), members) for label, members in groups.items()]
 
@@ -206,10 +206,10 @@ def _action_line(action: Action) -> str:
 
 
 def _group_line(label: str, members: Sequence[tuple[Fact, Home]]) -> str:
-    refs = " ".join(dict.fromkeys(home.ref for _, home in members))
-    names = " ".join(fact.text for fact, _ in members if fact.text not in label)
+    shown = [(fact, home) for fact, home in members if fact.text not in label]
+    refs = " ".join(dict.fromkeys(home.ref for _, home in shown or members))
     where = f"{label} ({refs})" if label else refs
-    return f"- {where}: {names}" if names else f"- {where}"
+    return f"- {where}: {' '.join(fact.text for fact, _ in shown)}" if shown else f"- {where}"
 
 
 def _shown(label: str, limit: int) -> str:
