@@ -345,10 +345,10 @@ class WorkingMemoryCompressor:
     def _shortened(self, decision: Decision, dialect: Dialect) -> Iterator[Entry]:
         """Yield the unit with its results masked, or cut to the size that the decision allows."""
         unit = decision.unit
-        calls = {call.id: call for call in unit.calls()}
+        callers = unit.callers()
         keep = _clamp_shares(decision) if decision.action is Action.CLAMP else None
         for entry in unit.entries:
-            texts = _replacements(entry, calls, keep)
+            texts = _replacements(entry, callers, keep)
             if not texts:
                 yield entry
                 continue
@@ -446,14 +446,20 @@ def _check_validity(dialect: Dialect, before: Sequence[Entry], after: Sequence[E
 
 
 def _replacements(
-    entry: Entry, calls: Mapping[str | None, ToolCall], keep: Mapping[tuple[int, int], int] | None
+    entry: Entry, callers: Mapping[tuple[int, int], ToolCall], keep: Mapping[tuple[int, int], int] | None
 ) -> dict[int, str]:
     """Return the new texts of an entry's results: placeholders, or head and tail where `keep` gives the tokens."""
-    results = entry.reading.results
+
+    def line(index: int) -> str:
+        return placeholder(callers.get((entry.seq, index)), entry, index)
+
     if keep is None:
-        return {i: placeholder(calls.get(results[i].call_id), entry, i) for i in maskable_results(entry)}
-    wanted = {i: keep[entry.seq, i] for i in range(len(results)) if (entry.seq, i) in keep}
-    return {i: clamped(results[i].text, tokens, entry.ref, _density(entry, i)) for i, tokens in wanted.items()}
+        return {i: line(i) for i in maskable_results(entry)}
+    texts = [result.text for result in entry.reading.results]
+    wanted = {i: keep[entry.seq, i] for i in range(len(texts)) if (entry.seq, i) in keep}
+    cut = {i: clamped(texts[i], tokens, entry.ref, _density(entry, i)) for i, tokens in wanted.items()}
+    # A text that has nothing to cut: the size is that of attachments, which go.
+    return {i: line(i) if text == texts[i] else text for i, text in cut.items()}
 
 
 def _density(entry: Entry, index: int) -> float:

@@ -7,6 +7,7 @@ writes no message, so it needs no mock in a test, and a plan that is not run is 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -221,7 +222,8 @@ class Selective:
 
     def _preserved(self, situation: Situation, recent: frozenset[int]) -> dict[int, Decision]:
         """Choose among the older units, most valuable first, while they fit."""
-        used = sum(situation.units[i].tokens for i in recent if i not in situation.protected)
+        # The room is what is left beside the protected units and the newest one.
+        used = sum(situation.units[i].tokens for i in recent - {situation.newest} - situation.protected.keys())
         budget = int(situation.room_tokens * (self.after_share - self.summary_share)) - used
         chosen: dict[int, Decision] = {}
         for index, reason in self._by_value(situation, recent):
@@ -241,7 +243,10 @@ class Selective:
         older = [
             index
             for index, unit in enumerate(situation.units)
-            if index not in recent and index not in situation.protected and not unit.is_summary
+            if index not in recent
+            and index not in situation.protected
+            and not unit.is_summary
+            and _common_policy(unit, situation.tool_policies) is None
         ]
         important = [i for i in older if any(self.should_preserve(entry) for entry in situation.units[i].entries)]
         yield from ((index, "important") for index in reversed(important))
@@ -285,8 +290,10 @@ def _kept_or(action: Action, reason: str, situation: Situation, index: int, rece
     policy = _common_policy(unit, situation.tool_policies)
     if policy is ToolPolicy.DROP:
         action, reason = Action.DROP, "dropped by its tool's policy"
-    # Once masked there is nothing more to win by masking: then it joins the summary.
-    if policy is ToolPolicy.MASK and action is Action.SUMMARISE and masked_size(unit) < unit.tokens:
+    if policy is ToolPolicy.SUMMARISE and action is Action.SUMMARISE:
+        reason = "summarised by its tool's policy"
+    # Once masked there is nothing more to win by masking: then it goes where the strategy sends it.
+    if policy is ToolPolicy.MASK and action is not Action.MASK and masked_size(unit) < unit.tokens:
         action, reason = Action.MASK, "masked by its tool's policy"
     if action is Action.MASK:
         return _masked(unit, reason)
@@ -364,6 +371,8 @@ def _within_limit(plan: Plan, situation: Situation) -> Plan:
         if excess <= 0:
             break
         clamped = _clamped(decisions[index].unit, excess)
+        if clamped.tokens_after >= decisions[index].tokens_after:
+            continue
         excess -= decisions[index].tokens_after - clamped.tokens_after
         decisions[index] = clamped
     return replace(plan, decisions=tuple(decisions))
@@ -412,11 +421,11 @@ _MASKABLE_CHARACTERS = 240
 def masked_size(unit: Unit) -> int:
     """Estimate the unit's tokens after masking; its current size if there is nothing to mask."""
     size = unit.tokens
-    calls = {call.id: call for call in unit.calls()}
+    callers = unit.callers()
     for entry in unit.entries:
         for index in maskable_results(entry):
-            call = calls.get(entry.reading.results[index].call_id)
-            line_tokens = int(len(placeholder(call, entry, index)) / CHARACTERS_PER_TOKEN)
+            line = placeholder(callers.get((entry.seq, index)), entry, index)
+            line_tokens = int(len(line) / CHARACTERS_PER_TOKEN)
             size -= max(0, result_share(entry, index) - line_tokens)
     return max(size, len(unit.entries) * 4)
 
@@ -425,6 +434,8 @@ def maskable_results(entry: Entry) -> list[int]:
     """Return the indices of the entry's results that a placeholder would shorten."""
     if entry.kind is not Kind.ORIGINAL:
         return []
+    if _is_one_result(entry.reading) and entry.reading.attachments:
+        return [0]  # a screenshot is large without a word
     return [i for i, result in enumerate(entry.reading.results) if len(result.text) > _MASKABLE_CHARACTERS]
 
 
@@ -434,17 +445,31 @@ def placeholder(call: ToolCall | None, entry: Entry, index: int) -> str:
     name = call.name if call is not None else result.name or "tool"
     arguments = brief_arguments(call.arguments) if call is not None else ""
     kind = "error result" if result.is_error else "result"
-    lines = result.text.count("\n") + 1
     tokens = result_share(entry, index)
-    return f"[{kind} of {name}({arguments}): {lines:,} lines, {tokens:,} tokens, ref {entry.ref}]"
+    return f"[{kind} of {name}({arguments}): {_extent(entry.reading, index)}, {tokens:,} tokens, ref {entry.ref}]"
+
+
+def _extent(reading: Reading, index: int) -> str:
+    text = reading.results[index].text
+    attachments = Counter(part.kind for part in reading.attachments) if _is_one_result(reading) else Counter()
+    counts = [(text.count("\n") + (not text.endswith("\n")), "line")] if text or not attachments else []
+    counts += [(count, kind) for kind, count in attachments.items()]
+    return ", ".join(f"{count:,} {what}{'s' * (count != 1)}" for count, what in counts)
 
 
 def result_share(entry: Entry, index: int) -> int:
     """Estimate the tokens of one result from its share of the message's characters."""
     reading = entry.reading
+    if _is_one_result(reading):
+        return entry.tokens
     parts = [reading.text, reading.reasoning, *(call.arguments for call in reading.calls)]
     total = sum(map(len, parts)) + sum(len(result.text) for result in reading.results)
     return entry.tokens * len(reading.results[index].text) // max(1, total)
+
+
+def _is_one_result(reading: Reading) -> bool:
+    """Whether the message is nothing but one result, so that its attachments are the result's."""
+    return reading.role == "tool" and len(reading.results) == 1
 
 
 def brief_arguments(arguments: str, *, limit_characters: int = 80) -> str:
@@ -453,6 +478,10 @@ def brief_arguments(arguments: str, *, limit_characters: int = 80) -> str:
         decoded = json.loads(arguments)
     except (ValueError, RecursionError):  # models write anything, nested ten thousand deep too
         decoded = None
-    pairs = [f"{key}={value}" for key, value in decoded.items()] if isinstance(decoded, dict) else [arguments]
+    pairs = [f"{key}={_brief(value)}" for key, value in decoded.items()] if isinstance(decoded, dict) else [arguments]
     text = " ".join(", ".join(pairs).split())
     return text if len(text) <= limit_characters else f"{text[: limit_characters - 1]}…"
+
+
+def _brief(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

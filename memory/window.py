@@ -89,6 +89,19 @@ class Unit:
         for entry in self.entries:
             yield from entry.reading.calls
 
+    def callers(self) -> dict[tuple[int, int], ToolCall]:
+        """Return which call each result answers, by the entry's `seq` and the result's index in its reading."""
+        waiting: list[ToolCall] = []
+        found: dict[tuple[int, int], ToolCall] = {}
+        for entry in self.entries:
+            waiting += entry.reading.calls
+            for index, result in enumerate(entry.reading.results):
+                call = next((call for call in waiting if answers(result, call)), None)
+                if call is not None:
+                    waiting.remove(call)
+                    found[entry.seq, index] = call
+        return found
+
 
 class Window:
     """The entries in their order, what is sent for them, and what of them must stay.
