@@ -7,9 +7,11 @@ The core does no I/O: whatever needs a model is a generator that yields a `Model
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -133,10 +135,11 @@ class Llm:
         Args:
             target: An object with `call_async(messages, tools=None, max_tokens=…)`, or a callable, sync or async,
                 from a prompt to a text.
-            model: Use this model instead of the target's own; the target must offer `with_model(name)`.
+            model: Use this model instead of the target's own; an agent's model must offer `with_model(name)`. A
+                callable is asked as it is, and this is the model that its calls are priced as.
 
         Raises:
-            ConfigError: The target is neither, or `model` is given and the target cannot switch.
+            ConfigError: The target is neither, or `model` is given and an agent's model cannot switch.
         """
         call_async = getattr(target, "call_async", None)
         if call_async is None and not callable(target):
@@ -159,7 +162,18 @@ class Llm:
         """
         if self._call_async is not None or inspect.iscoroutinefunction(self._target):
             raise SummaryError(_ONLY_ASYNC)
-        return _reply(_in_thread(partial(cast(Callable[[str], object], self._target), _one_prompt(call)), call))
+        ask = cast(Callable[[str], object], self._target)
+        try:
+            answer, failure = _started(partial(ask, _one_prompt(call))).result(call.timeout_seconds)
+        except TimeoutError as error:
+            raise _too_slow(call) from error
+        if failure is not None:
+            raise SummaryError(f"the model call failed with {type(failure).__name__}") from failure
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()  # or Python warns that nobody awaited it
+            raise SummaryError(_ONLY_ASYNC)
+        return _reply(answer)
 
     async def aanswer(self, call: ModelCall) -> ModelReply:
         """Ask the model, waiting at most `timeout_seconds`; a synchronous one is asked in a thread.
@@ -185,7 +199,9 @@ class Llm:
         if inspect.iscoroutinefunction(ask):
             return await cast(Awaitable[object], ask(_one_prompt(call)))
         # Also for an object whose `__call__` is asynchronous: the thread only makes its coroutine.
-        answer = await asyncio.to_thread(ask, _one_prompt(call))
+        answer, failure = await asyncio.wrap_future(_started(partial(ask, _one_prompt(call))))
+        if failure is not None:
+            raise failure
         return await answer if inspect.isawaitable(answer) else answer
 
 
@@ -205,27 +221,26 @@ def _one_prompt(call: ModelCall) -> str:
     return f"{call.instructions}\n\n{call.prompt}"
 
 
-def _in_thread(ask: Callable[[], object], call: ModelCall) -> object:
-    """Run a blocking call in a daemon thread, so that one that never returns costs the timeout and no more."""
-    outcome: list[object] = []
-    failure: list[Exception] = []
+def _started(ask: Callable[[], object]) -> Future[_Outcome]:
+    """Run a blocking call in a daemon thread, so that one that never returns costs the timeout and no more.
+
+    Not in the loop's executor: `asyncio.run` would wait for its threads at the end.
+    """
+    future: Future[_Outcome] = Future()
+    future.set_running_or_notify_cancel()  # from here on nobody can cancel it, and its result always finds a place
 
     def run() -> None:
         try:
-            outcome.append(ask())
+            future.set_result((ask(), None))
         except Exception as error:  # noqa: BLE001 - the user's model: anything may come out of it
-            failure.append(error)
+            future.set_result((None, error))
 
-    worker = threading.Thread(target=run, name="memory-summary", daemon=True)
-    worker.start()
-    worker.join(call.timeout_seconds)
-    if failure:
-        raise SummaryError(f"the model call failed with {type(failure[0]).__name__}") from failure[0]
-    if not outcome:
-        raise _too_slow(call) from TimeoutError()
-    if inspect.isawaitable(outcome[0]):
-        raise SummaryError(_ONLY_ASYNC)
-    return outcome[0]
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run,), name="memory-summary", daemon=True).start()
+    return future
+
+
+_Outcome: TypeAlias = tuple[object, Exception | None]
 
 
 _ONLY_ASYNC = "this llm answers only asynchronously; use `await add_message(…)` to have it asked"
