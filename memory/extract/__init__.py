@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .digest import Digest, Source, digest
-from .render import missing_identifiers, render
+from .evidence import Digest, Source, digest
+from .writer import missing_identifiers, render
 
 __all__ = ["Digest", "Source", "digest", "missing_identifiers", "render"]

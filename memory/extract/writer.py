@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
-from .digest import Digest, Fact, Home, folder_of, ranking
+from .evidence import Digest, Fact, Home, folder_of, ranking
 from .identifiers import Kind, chunks, identify, parts
 from .notes import Action
 
@@ -91,6 +91,7 @@ class _Writer:
             for cost in (_cost(fact),)
         ]
         self._ranked = sorted(ranked, key=lambda item: (-item[0], item[2].text))
+        self._parts: dict[str, list[str]] = {}
         self._order = {name: number for number, name in enumerate(digest.facts)}
         self._lines = {
             "Asked": self._asked(),
@@ -128,9 +129,16 @@ class _Writer:
                 labels.add(fact.homes[-1].label)
             chosen.append(fact)
             covered.add(fact.text)
-            covered.update(parts(fact.text))
-        inside = {part for fact in chosen for part in parts(fact.text)}
+            covered.update(self._parts_of(fact))
+        # A longer string chosen later may hold a shorter one chosen before.
+        inside = {part for fact in chosen for part in self._parts_of(fact)}
         return self._grouped([fact for fact in chosen if fact.text not in inside], label_length)
+
+    def _parts_of(self, fact: Fact) -> list[str]:
+        found = self._parts.get(fact.text)
+        if found is None:
+            found = self._parts[fact.text] = parts(fact.text)
+        return found
 
     def _grouped(self, facts: Iterable[Fact], label_length: int) -> list[str]:
         facts = sorted(facts, key=lambda fact: self._order[fact.text])
