@@ -248,15 +248,18 @@ def units(entries: Sequence[Entry], *, splits_responses: bool) -> list[Unit]:
     """Divide the window into units, in order. O(n).
 
     A boundary lies before an entry if no call before it is answered at or after it, no reasoning before it belongs
-    to it, and no call before it is still open.
+    to it, and no call before it is still open. Where results may stand anywhere behind their call (Responses), a unit
+    with an unanswered call counts as open however old it is: its result may still come.
 
     Source: Anthropic answers 400 when a `tool_use` lacks its `tool_result` in the next message, OpenAI chat when a
     call lacks its `tool` message, Gemini when the numbers of calls and responses differ (validity-rules C-3).
     """
-    answered_at, first_open = _pair(entries, splits_responses=splits_responses)
+    answered_at, unanswered, newest_response = _pair(entries, splits_responses=splits_responses)
+    first_open = min((index for index in unanswered if index >= newest_response), default=len(entries))
     boundaries = list(_boundaries(entries, answered_at, first_open))
+    waiting = unanswered if splits_responses else set()
     return [
-        _unit(entries, start, stop, is_open=first_open is not None and stop > first_open)
+        _unit(entries, start, stop, is_open=stop > first_open or any(i in waiting for i in range(start, stop)))
         for start, stop in pairwise([*boundaries, len(entries)])
     ]
 
@@ -266,8 +269,8 @@ def _unit(entries: Sequence[Entry], start: int, stop: int, *, is_open: bool) -> 
     return Unit(start=start, stop=stop, entries=members, tokens=sum(e.tokens for e in members), is_open=is_open)
 
 
-def _pair(entries: Sequence[Entry], *, splits_responses: bool) -> tuple[dict[int, int], int | None]:
-    """Return (index of a calling entry -> index of its last answer) and the index of the first open call."""
+def _pair(entries: Sequence[Entry], *, splits_responses: bool) -> tuple[dict[int, int], set[int], int]:
+    """Return (index of a calling entry -> index of its last answer), the unanswered ones, the newest response's."""
     answered_at: dict[int, int] = {}
     waiting: defaultdict[str | None, list[tuple[int, ToolCall]]] = defaultdict(list)
     newest_response = 0
@@ -283,8 +286,8 @@ def _pair(entries: Sequence[Entry], *, splits_responses: bool) -> tuple[dict[int
             caller = _pop_caller(waiting, result, newest_response)
             if caller is not None:
                 answered_at[caller] = index
-    unanswered = [index for calls in waiting.values() for index, _ in calls if index >= newest_response]
-    return answered_at, min(unanswered, default=None)
+    unanswered = {index for calls in waiting.values() for index, _ in calls}
+    return answered_at, unanswered, newest_response
 
 
 def _pop_caller(
@@ -319,14 +322,13 @@ def answers(result: ToolResult, call: ToolCall) -> bool:
     return result.name is None or result.name == call.name
 
 
-def _boundaries(entries: Sequence[Entry], answered_at: dict[int, int], first_open: int | None) -> Iterable[int]:
+def _boundaries(entries: Sequence[Entry], answered_at: dict[int, int], first_open: int) -> Iterable[int]:
     bound_until = -1
     follows_reasoning = False
     for index, entry in enumerate(entries):
         is_assistant = entry.reading.role == "assistant"
         follows_reasoning = follows_reasoning and is_assistant
-        waits = first_open is not None and index > first_open
-        if index > bound_until and not follows_reasoning and not waits:
+        if bound_until < index <= first_open and not follows_reasoning:
             yield index
         bound_until = max(bound_until, answered_at.get(index, -1))
         follows_reasoning = follows_reasoning or entry.reading.binds_next

@@ -16,6 +16,7 @@ from memory import (
     Degraded,
     MemoryConfig,
     MemoryManager,
+    validate,
 )
 from memory.messages import DialectName
 from memory.testing import FailingSummarizer, FixedSummarizer, ScriptedLLM, WordCounter
@@ -223,3 +224,17 @@ def test_an_error_of_the_ladder_keeps_its_reason_free_of_message_text() -> None:
     assert degraded
     assert all(secret not in event.reason for event in degraded)
     assert any("ValueError" in event.reason for event in degraded)
+
+
+def test_a_result_that_comes_late_in_responses_still_finds_its_call() -> None:
+    def called(n: int) -> dict[str, Any]:
+        return {"type": "function_call", "call_id": f"c{n}", "name": "read", "arguments": "{}"}
+
+    def answered(n: int, text: str = "ok") -> dict[str, Any]:
+        return {"type": "function_call_output", "call_id": f"c{n}", "output": text}
+
+    watched = Watched(small(threshold=300, short_term_size=1), "openai_responses", checks_validity=False)
+    long = "value " * 400
+    watched.add_all([{"role": "user", "content": "go"}, called(1), called(2), answered(1, long), called(3)])
+    watched.add_all([answered(3, long), called(4), answered(4, long), called(5), answered(5, long), answered(2)])
+    assert validate(watched.memory.get_context_for_llm(), "openai_responses") == []
