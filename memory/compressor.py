@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from operator import itemgetter
 
 from .archive import Archive, InMemoryArchive, Record
 from .config import CompressionStrategy, MemoryConfig, ToolPolicy
@@ -37,7 +39,7 @@ from .strategies import (
 )
 from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading
 from .tokens import TiktokenCounter, TokenCounter
-from .window import SYSTEM_PROMPT, Coverage, Entry, Kind, Unit, units
+from .window import SYSTEM_PROMPT, Coverage, Entry, Kind, Unit, reference, units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,8 @@ class Compaction:
     memory: CompressedMemory
     degradations: tuple[Degraded, ...]
     summary: Summary | None
+    summary_seq: int | None
+    """Sequence number of the entry that holds the summary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,8 @@ class View:
     limit_tokens: int
     task: str = ""
     is_forced: bool = False
+    all_is_old: bool = False
+    """The entries are a part of a conversation; its newest messages are elsewhere."""
 
 
 class WorkingMemoryCompressor:
@@ -144,6 +150,7 @@ class WorkingMemoryCompressor:
         Raises:
             SummaryError: No step of the ladder gave a valid and smaller window. Nothing has changed.
         """
+        _refuse_unlawful(plan, self._situation(view))
         self._archive_all(plan)
         degradations: list[Degraded] = []
         summary: Summary | None = None
@@ -190,16 +197,18 @@ class WorkingMemoryCompressor:
         dialect = detect(natives) or DIALECTS["openai_chat"]
         entries = [entry_of(m, seq, dialect, self.counter) for seq, m in enumerate(natives, start=1)]
         total = sum(entry.tokens for entry in entries)
-        protected = {e.seq: SYSTEM_PROMPT for e in entries if e.reading.role == "system"}
+        leading = list(takewhile(lambda entry: entry.reading.role == "system", entries))
+        systems = [e for e in entries if e.reading.role == "system"] if self.config.preserve_system_prompts else leading
         view = View(
             entries=entries,
             dialect=dialect,
-            protected=protected if self.config.preserve_system_prompts else {},
+            protected={entry.seq: SYSTEM_PROMPT for entry in systems},
             summaries={},
             threshold_tokens=total,
             limit_tokens=total,
+            all_is_old=True,
         )
-        plan = self.strategy.plan(replace(self._situation(view), all_is_old=True))
+        plan = self.plan(view)
         if not plan.changes:
             return _unchanged(entries, plan)
         compaction = yield from self.run(plan, view)
@@ -221,6 +230,7 @@ class WorkingMemoryCompressor:
             compression_ratio=self.config.compression_ratio,
             short_term_size=self.config.short_term_size,
             is_forced=view.is_forced,
+            all_is_old=view.all_is_old,
             tool_policies=self.config.tool_policies,
         )
 
@@ -275,16 +285,24 @@ class WorkingMemoryCompressor:
                     )
 
     def _request(self, plan: Plan, view: View) -> SummaryRequest:
-        gone = [entry for decision in plan.with_action(Action.SUMMARISE) for entry in decision.unit.entries]
+        gone = _summarised(plan)
         head = heading(*_span(_covered(gone)))
         return SummaryRequest(
-            sources=[self._source(entry) for entry in gone if entry.kind is not Kind.SUMMARY],
-            # Every plan that summarises takes the older summary in, so there is at most one.
+            sources=list(self._sources(gone)),
             previous=next((view.summaries[entry.seq] for entry in gone if entry.kind is Kind.SUMMARY), None),
             target_tokens=max(1, plan.summary_target_tokens - self.counter.count_text(head) - _MESSAGE_OVERHEAD),
             count=self.counter.count_text,
             task=view.task,
         )
+
+    def _sources(self, gone: Sequence[Entry]) -> Iterator[Source]:
+        """Yield what is to be read, in order. One older summary is carried on; what others stood for is read again."""
+        summaries = [entry for entry in gone if entry.covers is not None]
+        seqs = [seq for summary in summaries[1:] if summary.covers is not None for seq in summary.covers.seqs]
+        again = ((seq, self.archive.get(reference(seq))) for seq in seqs)
+        sources = [(seq, Source(ref=record.ref, reading=record.reading, tokens=record.tokens)) for seq, record in again]
+        sources += [(entry.seq, self._source(entry)) for entry in gone if entry.covers is None]
+        yield from (source for _, source in sorted(sources, key=itemgetter(0)))
 
     def _source(self, entry: Entry) -> Source:
         """Return what the summariser reads: the original, also where a masked copy stood in for it."""
@@ -306,7 +324,8 @@ class WorkingMemoryCompressor:
         after = sum(entry.tokens for entry in entries)
         if after >= before:
             raise SummaryError(f"the result would have {after:,} tokens in place of {before:,}")
-        _check_validity(view.dialect, view.entries, entries)
+        if entries or not view.all_is_old:
+            _check_validity(view.dialect, view.entries, entries)
         first_edit = plan.changes[0].unit.start
         return Compaction(
             plan=plan,
@@ -316,6 +335,7 @@ class WorkingMemoryCompressor:
             memory=self._memory(plan, view, entries, summary, degradations),
             degradations=tuple(degradations),
             summary=summary,
+            summary_seq=_covered(_summarised(plan))[0] if summary is not None else None,
         )
 
     def _rebuilt(self, plan: Plan, view: View, summary: Summary | None) -> Iterator[Entry]:
@@ -334,7 +354,7 @@ class WorkingMemoryCompressor:
                     pass
 
     def _summary_entry(self, plan: Plan, view: View, summary: Summary) -> Entry:
-        gone = [entry for decision in plan.with_action(Action.SUMMARISE) for entry in decision.unit.entries]
+        gone = _summarised(plan)
         seqs = _covered(gone)
         wire = view.dialect.write_summary(f"{heading(*_span(seqs))}\n{summary.text}")
         message = like(next((e.message for e in gone if e.kind is not Kind.SUMMARY), gone[0].message), wire)
@@ -421,6 +441,27 @@ def _unchanged(entries: Sequence[Entry], plan: Plan) -> CompressedMemory:
         strategy=plan.strategy,
         method="none",
     )
+
+
+def _refuse_unlawful(plan: Plan, situation: Situation) -> None:
+    """Hold a strategy of the user's own to what ours keep: every entry once and in order, and the protected stay.
+
+    Raises:
+        SummaryError: The plan does not.
+    """
+    planned = [entry for decision in plan.decisions for entry in decision.unit.entries]
+    standing = [entry for unit in situation.units for entry in unit.entries]
+    if len(planned) != len(standing) or any(one is not other for one, other in zip(planned, standing, strict=True)):
+        raise SummaryError(f"the plan of {plan.strategy!r} must have one decision for each unit, in order")
+    protected = {e.seq: why for index, why in situation.protected.items() for e in situation.units[index].entries}
+    for decision in plan.changes:
+        for entry in decision.unit.entries:
+            if entry.seq in protected and decision.action is not Action.CLAMP:
+                raise SummaryError(f"the plan of {plan.strategy!r} takes out {entry.ref} ({protected[entry.seq]})")
+
+
+def _summarised(plan: Plan) -> list[Entry]:
+    return [entry for decision in plan.with_action(Action.SUMMARISE) for entry in decision.unit.entries]
 
 
 def _covered(entries: Sequence[Entry]) -> tuple[int, ...]:

@@ -449,10 +449,9 @@ class MemoryManager:
     def _keep_summary(self, compaction: Compaction) -> None:
         standing = {entry.seq for entry in compaction.entries if entry.kind is Kind.SUMMARY}
         self._summaries = {seq: summary for seq, summary in self._summaries.items() if seq in standing}
-        if compaction.summary is not None:
+        if compaction.summary is not None and compaction.summary_seq is not None:
             self._summary_count += 1
-            new = next(e for e in compaction.entries[compaction.first_edit :] if e.kind is Kind.SUMMARY)
-            self._summaries[new.seq] = compaction.summary
+            self._summaries[compaction.summary_seq] = compaction.summary
 
     def _event(self, compaction: Compaction, trigger: Trigger, before: int, cost_usd: float) -> Compressed:
         plan = compaction.plan
