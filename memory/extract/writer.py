@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
-from .evidence import Digest, Fact, Home, folder_of, ranking
+from .evidence import Digest, Fact, Home, folder_of
 from .identifiers import Kind, chunks, identify, parts
 from .notes import Action
 
@@ -83,9 +83,8 @@ class _Writer:
         self._digest = digest
         self._beside = beside
         known = _named(beside[:_MAX_KNOWN_TEXT])
-        worth = ranking(digest)
         ranked = [
-            (worth(fact) - _DEARNESS * log(cost), cost, fact)
+            (digest.worth[fact.text] - _DEARNESS * log(cost), cost, fact)
             for fact in digest.facts.values()
             if fact.text not in known
             for cost in (_cost(fact),)
