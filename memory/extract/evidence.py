@@ -34,7 +34,7 @@ _NEIGHBOUR = 0.5
 _LENGTH = -0.25
 _BARE_INTEGER = -1.0
 _SAID_BY_USER = 1.0
-_KIND = {Kind.URL: 0.3, Kind.RECORD: 1.7, Kind.NUMBER: 0.25, Kind.CONSTANT: -0.5}
+_KIND = {Kind.URL: 1.0, Kind.RECORD: 1.7, Kind.NUMBER: 0.25, Kind.CONSTANT: -0.5}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

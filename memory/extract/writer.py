@@ -16,9 +16,9 @@ Count = Callable[[str], int]
 _SHARES = {"Asked": 0.10, "Done": 0.14, "Errors": 0.05, "Decided": 0.07, "Open": 0.06}
 """Parts of the target for the course of events; the identifiers get the rest."""
 _ORDER = ("Asked", "Done", "Found", "Errors", "Decided", "Open")
-_DEARNESS = 0.5
+_DEARNESS = 0.2
 """How much a fact's length in tokens counts against it: 0 not at all, 1 in proportion."""
-_HEADER_TOKENS = 6
+_HEADER_TOKENS = 4
 _LABEL_LENGTH = 60
 _TINY_TOKENS = 60
 """Below this there is room for a few identifiers and their references, nothing else."""
