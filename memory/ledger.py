@@ -31,10 +31,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Booked:
-    """A call in the books, and what it would have cost without the memory."""
+    """A call in the books, and what it would have cost more without the memory."""
 
     call: Call
-    without_memory_usd: float
+    saved_usd: float
 
 
 class Ledger:
@@ -48,7 +48,8 @@ class Ledger:
         self.model = model
         self.saved_tokens = 0
         """Input tokens that were not sent thanks to compression, over all requests; estimated."""
-        self.cost_without_memory_usd = 0.0
+        self.saved_usd = 0.0
+        """What the requests would have cost more without the memory; the summaries' own cost is not deducted."""
         self._tracker = tracker
         self._caches = False
         self._open: tuple[Request, _Booked] | None = None
@@ -57,6 +58,11 @@ class Ledger:
         self._read_tokens = 0
         self._fresh_tokens = 0
         self._written_tokens = 0
+
+    @property
+    def cost_without_memory_usd(self) -> float:
+        """What the requests would have cost without the memory; exactly what they did cost if nothing was saved."""
+        return self._tracker.by_purpose["agent"].cost_usd + self.saved_usd
 
     def open(self, request: Request, *, output_tokens: int, caches: bool) -> int | None:
         """Book a request whose answer was just added. Return the input tokens that were reported before, if any.
@@ -72,12 +78,12 @@ class Ledger:
             usage, booked = self._early
             self._early, self._open = None, None
             self._learn(request, usage)
-            self.cost_without_memory_usd += self._cost_without(request, usage, booked.call) - booked.without_memory_usd
+            self.saved_usd += self._saved(request, usage, booked.call) - booked.saved_usd
             return usage.input_tokens
         read = self._read(request.repeated_tokens, request.sent_tokens)
         usage = Usage(input_tokens=request.sent_tokens, output_tokens=output_tokens, cache_read_tokens=read)
         call = self._tracker.record(usage, model=self.model, purpose="agent", is_estimate=True)
-        self._open = (request, self._booked(call, self._cost_without(request, usage, call)))
+        self._open = (request, self._booked(call, self._saved(request, usage, call)))
         return None
 
     def report(self, usage: Usage, *, model: str | None = None) -> bool:
@@ -89,24 +95,24 @@ class Ledger:
         if self._open is None:
             # Also a call whose answer never came: it was billed all the same, with or without the memory.
             call = self._tracker.record(usage, model=self.model, purpose="agent")
-            self._early = (usage, self._booked(call, call.cost_usd))
+            self._early = (usage, self._booked(call, 0.0))
             return False
         request, estimate = self._open
         self._open = None
         self._learn(request, usage)
         call = self._tracker.amend(estimate.call, usage, model=self.model)
-        self.cost_without_memory_usd += self._cost_without(request, usage, call) - estimate.without_memory_usd
+        self.saved_usd += self._saved(request, usage, call) - estimate.saved_usd
         return True
 
-    def _booked(self, call: Call, without_memory_usd: float) -> _Booked:
-        self.cost_without_memory_usd += without_memory_usd
-        return _Booked(call=call, without_memory_usd=without_memory_usd)
+    def _booked(self, call: Call, saved_usd: float) -> _Booked:
+        self.saved_usd += saved_usd
+        return _Booked(call=call, saved_usd=saved_usd)
 
-    def _cost_without(self, request: Request, usage: Usage, call: Call) -> float:
+    def _saved(self, request: Request, usage: Usage, call: Call) -> float:
         avoided = request.full_tokens - request.sent_tokens
         if not avoided and request.full_repeated_tokens == request.repeated_tokens:
-            return call.cost_usd
-        return self._tracker.cost_of(self._without(request, usage, avoided), model=self.model)
+            return 0.0
+        return self._tracker.cost_of(self._without(request, usage, avoided), model=self.model) - call.cost_usd
 
     def _without(self, request: Request, usage: Usage, avoided: int) -> Usage:
         """Return the usage of the same request with nothing compressed, under the cache hits seen so far."""
