@@ -118,7 +118,7 @@ class _Writer:
         for _, cost, fact in self._ranked:
             if fact.text in covered:
                 continue
-            is_new = not any(home.label in labels for home in fact.homes)
+            is_new = labels.isdisjoint([home.label for home in fact.homes])
             if cost + is_new * header_tokens > room:
                 if room < header_tokens:
                     break
@@ -146,7 +146,9 @@ class _Writer:
         messages = Counter(home for fact in facts for home in fact.homes)
         groups: dict[str, list[tuple[Fact, Home]]] = {}
         for fact in facts:
-            home = max(fact.homes, key=lambda home: (sizes[home.label], messages[home]))
+            home = fact.homes[0]
+            if len(fact.homes) > 1:
+                home = max(fact.homes, key=lambda home: (sizes[home.label], messages[home]))
             groups.setdefault(home.label, []).append((fact, home))
         return [_group_line(_shown(label, label_length), members) for label, members in groups.items()]
 
