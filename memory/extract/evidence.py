@@ -23,8 +23,9 @@ _MAX_TARGET = 300
 _MAX_QUOTES = 60
 _MAX_ACTIONS = 300
 
-# What an agent came back to in recorded runs, as log odds: a logistic regression over all identifiers of many
-# conversations gave these directions and sizes; they are rounded, since the order is stable around them.
+# What an agent came back to in recorded runs, as log odds: a logistic regression over half a million identifiers of 108
+# recorded conversations gave the directions and sizes (4-fold over projects; the fit never saw the fold it was judged
+# by). They are rounded: the order is stable around them. What the user said and URLs weigh more than the fit says.
 _AGE = -0.4
 _OCCURRENCES = 0.25
 _AIMED_AT = 1.0
@@ -89,11 +90,9 @@ class Digest:
     plan: tuple[str, ...] = ()
     plan_ref: str = ""
     last_said: Quote | None = None
-    first_ref: str = ""
-    last_ref: str = ""
     message_count: int = 0
-    tokens: int = 0
     capacity: int = _MIN_FACTS
+    """How many facts it may hold."""
 
 
 def digest(sources: Sequence[Source], *, previous: Digest | None = None) -> Digest:
@@ -164,7 +163,7 @@ class _Reader:
 
     def _read_call(self, call: ToolCall, ref: str) -> None:
         arguments = notes.arguments_of(call)
-        action = notes.begin(call, arguments, ref=ref, position=self._position)
+        action = notes.begin(call, arguments, ref=ref)
         if (plan := notes.planned(arguments)) is not None:
             self._plan, self._plan_ref = plan, ref
             action = replace(action, changes=False)
@@ -237,10 +236,7 @@ class _Reader:
             plan=self._plan,
             plan_ref=self._plan_ref,
             last_said=self._last_said,
-            first_ref=before.first_ref or (sources[0].ref if sources else ""),
-            last_ref=sources[-1].ref if sources else before.last_ref,
             message_count=self._position,
-            tokens=before.tokens + tokens,
             capacity=capacity,
         )
 

@@ -52,136 +52,20 @@ _NUMBER = re.compile(r"[$€£]?[+-]?\d[\d.,]*(?:%|[A-Za-zµ]{1,3})?$")
 _HEX = re.compile(r"[0-9a-f]{7,64}$|[0-9A-F]{16,64}$")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 _CAMEL = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
-_WORDS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|\d{3,}|[^\W\d_A-Za-z]{2,}")
 _EDGES = ".:#&=+~^-/@"
-_FILE_ENDINGS = frozenset(
-    [
-        "adoc",
-        "bash",
-        "bat",
-        "bin",
-        "c",
-        "cc",
-        "cfg",
-        "cjs",
-        "class",
-        "cmake",
-        "conf",
-        "cpp",
-        "cs",
-        "css",
-        "csv",
-        "cxx",
-        "dart",
-        "db",
-        "diff",
-        "dll",
-        "dockerfile",
-        "env",
-        "erl",
-        "ex",
-        "exe",
-        "exs",
-        "fish",
-        "gif",
-        "go",
-        "gradle",
-        "graphql",
-        "gz",
-        "h",
-        "hh",
-        "hpp",
-        "hs",
-        "htm",
-        "html",
-        "hxx",
-        "ico",
-        "ini",
-        "ipynb",
-        "java",
-        "jpeg",
-        "jpg",
-        "js",
-        "json",
-        "jsonl",
-        "jsx",
-        "kt",
-        "less",
-        "lock",
-        "log",
-        "lua",
-        "m",
-        "map",
-        "md",
-        "mjs",
-        "mk",
-        "ml",
-        "mod",
-        "mp3",
-        "mp4",
-        "o",
-        "onnx",
-        "parquet",
-        "patch",
-        "pdf",
-        "php",
-        "pl",
-        "plist",
-        "png",
-        "properties",
-        "proto",
-        "ps1",
-        "py",
-        "pyi",
-        "r",
-        "rb",
-        "rs",
-        "rst",
-        "s",
-        "sass",
-        "scala",
-        "scss",
-        "sh",
-        "snap",
-        "sol",
-        "sql",
-        "sqlite",
-        "sum",
-        "svelte",
-        "svg",
-        "swift",
-        "tar",
-        "tex",
-        "tf",
-        "toml",
-        "ts",
-        "tsv",
-        "tsx",
-        "ttf",
-        "txt",
-        "vue",
-        "wasm",
-        "webp",
-        "xls",
-        "xlsx",
-        "xml",
-        "yaml",
-        "yml",
-        "zig",
-        "zip",
-        "zsh",
-    ]
-)
+_ENDINGS = """
+    adoc bash bat bin c cc cfg cjs class cmake conf cpp cs css csv cxx dart db diff dll dockerfile env erl ex
+    exe exs fish gif go gradle graphql gz h hh hpp hs htm html hxx ico ini ipynb java jpeg jpg js json jsonl
+    jsx kt less lock log lua m map md mjs mk ml mod mp3 mp4 o onnx parquet patch pdf php pl plist png
+    properties proto ps1 py pyi r rb rs rst s sass scala scss sh snap sol sql sqlite sum svelte svg swift tar
+    tex tf toml ts tsv tsx ttf txt vue wasm webp xls xlsx xml yaml yml zig zip zsh
+"""
+_FILE_ENDINGS = frozenset(_ENDINGS.split())
 
 
-def chunks(line: str) -> list[str]:
+def chunks(text: str) -> list[str]:
     """Cut a text into pieces that may be or hold identifiers; prose words are among them."""
-    return _CHUNK.findall(line)
-
-
-def words(identifier: str) -> list[str]:
-    """Split an identifier into the words it is made of, in lower case: `parseHTTPHeader` -> parse, httph, eader."""
-    return [word.lower() for word in _WORDS.findall(identifier)]
+    return _CHUNK.findall(text)
 
 
 def parts(name: str) -> list[str]:
@@ -243,12 +127,12 @@ def _is_file(name: str) -> bool:
 
 def _strip(piece: str) -> str:
     """Take punctuation off the ends, but leave what belongs to a name: `/etc`, `./run`, `--all`, `12%`, `@app/x`."""
-    start = piece.lstrip("#&=+^%:")
-    while start.startswith(("./", "../")) is False and start[:1] in {".", "~", "-"} and start[:2] not in {"--", "~/"}:
-        if start[:1] == "." and start[1:2].isalpha():  # a dot file
-            break
-        start = start[1:]
-    return start.rstrip(_EDGES)
+    name = piece.lstrip("#&=+^%:").rstrip(_EDGES)
+    if name.startswith(("./", "../", "~/", "--")):
+        return name
+    bare = name.lstrip(".~-")
+    is_dot_file = name.startswith(".") and bare[:1].isalpha() and len(name) == len(bare) + 1
+    return name if is_dot_file else bare
 
 
 def _classify(text: str) -> Iterator[tuple[str, Kind]]:

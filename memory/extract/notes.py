@@ -26,29 +26,8 @@ _LOOKING = re.compile(
     r"(?i)(?:browse|calc|check|count|describe|fetch|find|get|glob|grep|inspect|list|look|open|poll|query|read|recall"
     r"|retriev|scan|search|show|think|view|wait|web)"
 )
-_READING = frozenset(
-    [
-        "awk",
-        "bat",
-        "cat",
-        "cd",
-        "echo",
-        "find",
-        "grep",
-        "head",
-        "jq",
-        "less",
-        "ls",
-        "nl",
-        "pwd",
-        "rg",
-        "sed",
-        "tail",
-        "tree",
-        "wc",
-        "which",
-    ]
-)
+_READERS = "awk bat cat cd echo find grep head jq less ls nl pwd rg sed tail tree wc which"
+_READING = frozenset(_READERS.split())
 _ITEM_TEXT = ("content", "step", "task", "title", "text", "description", "activeForm")
 _FINISHED = frozenset({"completed", "complete", "done", "finished", "cancelled", "canceled", "closed"})
 
@@ -99,7 +78,6 @@ class Action:
     """Messages that made the call: the first and the newest ones."""
     outcome: str
     failed: bool
-    position: int
 
 
 def arguments_of(call: ToolCall) -> Mapping[str, Any]:
@@ -143,7 +121,7 @@ def values_of(text: str) -> str:
     return "\n".join(strings_in(value, with_keys=True))
 
 
-def begin(call: ToolCall, arguments: Mapping[str, Any], *, ref: str, position: int) -> Action:
+def begin(call: ToolCall, arguments: Mapping[str, Any], *, ref: str) -> Action:
     """Note a call; its outcome comes with the result."""
     label, shape = _about(call, arguments)
     if shape == "file":
@@ -152,7 +130,7 @@ def begin(call: ToolCall, arguments: Mapping[str, Any], *, ref: str, position: i
         changes = not is_reading(label)
     else:
         changes = shape == "other" and not _LOOKING.match(call.name)
-    return Action(call.name, label, shape, changes, (ref,), "", False, position)
+    return Action(call.name, label, shape, changes, (ref,), "", False)
 
 
 def _about(call: ToolCall, arguments: Mapping[str, Any]) -> tuple[str, str]:

@@ -44,7 +44,7 @@ def missing_identifiers(digest: Digest, text: str, *, target_tokens: int, count:
     For a summary by a model: what it lost is appended to it word for word.
     """
     writer = _Writer(digest, beside=text)
-    return _fill(lambda room: "\n".join(writer.found(room, ())), target_tokens, count)
+    return _fill(writer.compose_identifiers, target_tokens, count)
 
 
 def _fill(compose: Callable[[float], str], target_tokens: int, count: Count) -> str:
@@ -107,6 +107,9 @@ class _Writer:
         told = _joined(sections)
         sections["Found"] = self.found(room - _tokens(told), _named(told))
         return _joined(sections)
+
+    def compose_identifiers(self, room: float) -> str:
+        return "\n".join(["## Exact identifiers", *lines]) if (lines := self.found(room - 4, ())) else ""
 
     def found(self, room: float, told: Collection[str]) -> list[str]:
         """Choose facts by worth until the room is used, and print them by where they stand."""
