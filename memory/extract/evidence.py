@@ -186,7 +186,7 @@ class _Reader:
             action = self._actions.get(key)
             if action is not None:
                 outcome, failed = notes.outcome_of(action, result)
-                self._actions[key] = replace(action, outcome=outcome, failed=failed)
+                self._actions[key] = replace(action, outcome=outcome, outcome_ref=ref, failed=failed)
             label = key[1]
         self._note(notes.values_of(result.text), label, ref)
 

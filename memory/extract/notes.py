@@ -76,8 +76,10 @@ class Action:
     """It did something, as far as its name tells; it did not only look."""
     refs: tuple[str, ...]
     """Messages that made the call: the first and the newest ones."""
-    outcome: str
-    failed: bool
+    outcome: str = ""
+    """The line of the result that tells how it ended, verbatim."""
+    outcome_ref: str = ""
+    failed: bool = False
 
 
 def arguments_of(call: ToolCall) -> Mapping[str, Any]:
@@ -130,7 +132,7 @@ def begin(call: ToolCall, arguments: Mapping[str, Any], *, ref: str) -> Action:
         changes = not is_reading(label)
     else:
         changes = shape == "other" and not _LOOKING.match(call.name)
-    return Action(call.name, label, shape, changes, (ref,), "", False)
+    return Action(call.name, label, shape, changes, (ref,))
 
 
 def _about(call: ToolCall, arguments: Mapping[str, Any]) -> tuple[str, str]:

@@ -214,7 +214,7 @@ def _action_line(action: Action) -> str:
     name = action.label if action.shape == "other" else f"{action.tool} {action.label}"
     name = f"`{action.label}`" if action.shape == "command" else name
     says = action.outcome and (action.shape != "file" or action.failed)
-    return f"- {name} ({' '.join(action.refs)})" + (f" -> {action.outcome}" if says else "")
+    return f"- {name} ({' '.join(action.refs)})" + (f' -> "{action.outcome}" ({action.outcome_ref})' if says else "")
 
 
 def _group_line(label: str, members: Sequence[tuple[Fact, Home]]) -> str:
