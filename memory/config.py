@@ -38,7 +38,7 @@ class ToolPolicy(StrEnum):
     MASK = "mask"
     """Replace results by a placeholder; the calls stay."""
     SUMMARISE = "summarise"
-    """Let a summary stand for them."""
+    """Let a summary stand for them, where the strategy writes one."""
     DROP = "drop"
     """Take them out without a summary."""
 
@@ -73,7 +73,7 @@ class MemoryConfig:
     """False: messages are kept, counted and priced, never compressed."""
 
     max_context_tokens: int = 100_000
-    """What the model accepts, in tokens; the context never exceeds it. At least 100."""
+    """What the model accepts, in tokens. At least 100. With compression enabled the context never exceeds it."""
 
     compression_threshold: int = _Default(40_000)
     """Compress once the context has this many tokens. At least 50, at most `max_context_tokens`.

@@ -239,6 +239,8 @@ class MemoryManager:
     def pin(self, message: object) -> str:
         """Never take this message out, nor the unit it belongs to. Give it as it was added, or its reference.
 
+        A response counts as its first message; the others belong to the same unit.
+
         Return its reference.
 
         Raises:
@@ -491,7 +493,8 @@ class MemoryManager:
         return max(0, int(whole) - self._fixed_tokens)
 
     def _find(self, message: object) -> Entry:
-        entry = self._window.find(message)
+        natives = [message] if isinstance(message, str) else unwrap(message)
+        entry = next((found for native in natives if (found := self._window.find(native))), None)
         if entry is None:
             what = repr(message) if isinstance(message, str) else f"this {type(message).__name__}"
             raise MessageError(f"{what} is not in the context; pass the object that was added, or its reference")

@@ -404,8 +404,8 @@ def _clampable(decisions: Sequence[Decision], situation: Situation) -> list[int]
 def _clamped(unit: Unit, excess_tokens: int) -> Decision:
     """Shorten the results of a unit by the excess, but leave each enough to be worth its place."""
     smallest = min(unit.tokens, masked_size(unit) + _CLAMP_MIN_TOKENS)
-    # 5 % more than the excess: the estimate of where a text must be cut is by characters.
-    after = max(smallest, unit.tokens - int(excess_tokens * 1.05) - 16)
+    # A little less than would fit: where the text must be cut is estimated by characters.
+    after = max(smallest, int((unit.tokens - excess_tokens) * 0.95))
     return Decision(unit=unit, action=Action.CLAMP, reason="clamped to fit max_context_tokens", tokens_after=after)
 
 

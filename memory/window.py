@@ -185,7 +185,7 @@ class Window:
     def find(self, message: object) -> Entry | None:
         """Return the entry of a message that is in the context as it was added; by identity or by reference."""
         for entry in reversed(self.entries):
-            if entry.kind is Kind.ORIGINAL and (entry.message is message or entry.ref == message):
+            if entry.kind is Kind.ORIGINAL and (_is_same(entry.message, message) or entry.ref == message):
                 return entry
         return None
 
@@ -206,6 +206,16 @@ class Window:
         if self._first_user is not None:
             protected[self._first_user] = FIRST_USER
         return protected | dict.fromkeys(self._pinned, PINNED)
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether these are one message: the same object or, of an Anthropic response, a dict around the same content."""
+    if one is other:
+        return True
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return False
+    content = one.get("content")
+    return isinstance(content, list) and content is other.get("content")
 
 
 SYSTEM_PROMPT = "system prompt"
