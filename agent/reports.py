@@ -266,7 +266,8 @@ def print_issues(console: Console, findings: Findings) -> None:
             _line(console, f"    {issue.source}")
     every = [issue for _, issues in findings for issue in issues]
     errors = sum(issue.severity == "error" for issue in every)
-    _line(console, f"{len(findings):,} transcripts, {errors:,} errors, {len(every) - errors:,} warnings")
+    counts = ((len(findings), "transcript"), (errors, "error"), (len(every) - errors, "warning"))
+    _line(console, ", ".join(f"{count:,} {what}{'s' * (count != 1)}" for count, what in counts))
 
 
 def issues_as_dict(transcript: Transcript, issues: Sequence[Issue]) -> dict[str, Any]:
