@@ -60,6 +60,11 @@ class Ledger:
         self._written_tokens = 0
 
     @property
+    def awaits_answer(self) -> bool:
+        """Whether a call was reported whose answer has not been added yet."""
+        return self._early is not None
+
+    @property
     def cost_without_memory_usd(self) -> float:
         """What the requests would have cost without the memory; exactly what they did cost if nothing was saved."""
         return self._tracker.by_purpose["agent"].cost_usd + self.saved_usd

@@ -23,8 +23,8 @@ from .strategies import Action, Plan, Strategy
 from .summarize import Summarizer, Summary
 from .tokens import Calibration, TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
-from .usage import Usage, carried_usage, read_model, read_usage
-from .window import Entry, Kind, Window
+from .usage import Usage, carried_usage, carrier, read_model, read_usage
+from .window import PINNED, Entry, Kind, Window
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,8 @@ class MemoryManager:
         self._summary_count = 0
         self._masked_seqs: set[int] = set()
 
+        self._reported: object | None = None
+        """What usage was last read from, until the next message: it may be given twice."""
         self._sent_estimate = 0
         self._repeated_tokens = 0
         self._previous_log_tokens = 0
@@ -138,7 +140,7 @@ class MemoryManager:
         it summarises, and no call without a model.
 
         Raises:
-            MessageError: The message is in no known shape; nothing was added.
+            MessageError: The message is in no known shape, or `actual_tokens` has no counts; nothing was added.
             ContextOverflowError: What may never be taken out exceeds `max_context_tokens`. The message was added.
         """
         await adrive(self._add(message, actual_tokens), self._compressor.llm, meter=self._meter)
@@ -184,13 +186,7 @@ class MemoryManager:
         Raises:
             MessageError: No token counts are found in it, or they cannot be true.
         """
-        read = read_usage(usage)
-        if read is None:
-            raise MessageError(
-                f"no token counts found in {type(usage).__name__}; give an SDK's response or usage, or "
-                "{'input': …, 'output': …}"
-            )
-        self._report(read, model or read_model(usage))
+        self._report(_required_usage(usage), usage, model or read_model(usage))
 
     # --- Looking and steering -----------------------------------------------------------------------------------------
 
@@ -287,13 +283,17 @@ class MemoryManager:
     # --- Adding -------------------------------------------------------------------------------------------------------
 
     def _add(self, message: object, actual_tokens: object | None) -> Steps[None]:
-        usage = read_usage(actual_tokens) if actual_tokens is not None else carried_usage(message)
-        for entry in self._read(message):
+        source = message if actual_tokens is None else actual_tokens
+        usage = carried_usage(message) if actual_tokens is None else _required_usage(actual_tokens)
+        entries = self._read(message)
+        if not self._ledger.awaits_answer:
+            self._reported = None
+        for entry in entries:
             if self._window.begins_response(entry.reading):
                 self._open_request(entry)
             self._append(entry)
         if usage is not None:
-            self._report(usage, read_model(message))
+            self._report(usage, source, read_model(message) or read_model(source))
         yield from self._settle()
 
     def _load(self, messages: Iterable[object]) -> Steps[None]:
@@ -311,13 +311,21 @@ class MemoryManager:
             self._refuse_overflow()
 
     def _read(self, message: object) -> list[Entry]:
+        """Read a caller's message; the first one that shows the format settles it.
+
+        All is read before the first entry is appended: a response with one unreadable item adds nothing.
+        """
         natives = unwrap(message)
-        self._settle_dialect(natives)
-        # Read all before the first is appended: a response with one unreadable item adds nothing.
-        return [
-            entry_of(native, self._window.last_seq + number, self._dialect_or_default, self._counter)
+        dialect = self._dialect or detect(natives)
+        entries = [
+            entry_of(native, self._window.last_seq + number, dialect or self._dialect_or_default, self._counter)
             for number, native in enumerate(natives, start=1)
         ]
+        if dialect is not None and self._dialect is None:
+            # What came before reads the same in every format.
+            self._dialect = dialect
+            self._window.regroup(splits_responses=dialect.splits_responses)
+        return entries
 
     def _append(self, entry: Entry) -> None:
         self._window.append(entry)
@@ -341,17 +349,12 @@ class MemoryManager:
         self._repeated_tokens = window.tokens
         self._previous_log_tokens = window.log_tokens
 
-    def _report(self, usage: Usage, model: str | None) -> None:
+    def _report(self, usage: Usage, source: object, model: str | None) -> None:
+        if carrier(source) is self._reported:  # a response that is added and recorded too
+            return
+        self._reported = carrier(source)
         if self._ledger.report(usage, model=model):
             self._calibration.observe(estimated_tokens=self._sent_estimate, reported_tokens=usage.input_tokens)
-
-    def _settle_dialect(self, natives: Sequence[object]) -> None:
-        """Find out the format, as soon as a message shows it. What came before reads the same in all of them."""
-        if self._dialect is not None:
-            return
-        self._dialect = detect(natives)
-        if self._dialect is not None:
-            self._window.regroup(splits_responses=self._dialect.splits_responses)
 
     @property
     def _dialect_or_default(self) -> Dialect:
@@ -409,7 +412,11 @@ class MemoryManager:
             )
 
     def _apply(self, plan: Plan) -> Steps[bool]:
-        if plan.version != self._window.version:
+        if self._is_compressing:
+            raise StalePlanError("a compression is running; ask preview() for a new plan when it is done")
+        units, entries = [decision.unit for decision in plan.decisions], self._window.entries
+        is_own = not units or (bool(entries) and units[0].entries[0] is entries[0])
+        if plan.version != self._window.version or not is_own:
             raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
         if not plan.changes:
             return False
@@ -422,6 +429,7 @@ class MemoryManager:
         self._is_compressing = True
         try:
             compaction = yield from self._compressor.run(plan, view)
+            self._refuse_pinned(compaction.plan)
         except SummaryError as error:
             last = error.failed_steps[-1].next if error.failed_steps else plan.strategy
             for step in (*error.failed_steps, Degraded(failed=last, next="nothing", reason=str(error))):
@@ -431,6 +439,14 @@ class MemoryManager:
             self._is_compressing = False
         self._splice(compaction, trigger, self.tracker.compression_cost - spent_before)
         return True
+
+    def _refuse_pinned(self, plan: Plan) -> None:
+        """Do not take out what was pinned while a model was asked."""
+        protected = self._window.protected(system_prompts=False)
+        for decision in plan.changes:
+            for entry in decision.unit.entries:
+                if protected.get(entry.seq) == PINNED:
+                    raise SummaryError(f"{entry.ref} was pinned while the compression ran")
 
     def _splice(self, compaction: Compaction, trigger: Trigger, cost_usd: float) -> None:
         """Put the new entries in the place of those they were made from; what was added since stays behind them."""
@@ -510,11 +526,14 @@ class MemoryManager:
             or tokens <= self.config.max_context_tokens
         ):
             return
-        largest = sorted(self._window.entries, key=lambda entry: -entry.tokens)[:3]
+        sizes = [(e.ref, str(e.reading.role), e.tokens) for e in self._window.entries]
+        if self._fixed_tokens:
+            sizes.append(("beside the messages", "system prompt and tools", self._fixed_tokens))
+        largest = sorted(sizes, key=lambda size: -size[2])[:3]
         raise ContextOverflowError(
             tokens=tokens,
             limit_tokens=self.config.max_context_tokens,
-            contributors=[(e.ref, e.reading.role, self._calibration.apply(e.tokens)) for e in largest],
+            contributors=[(ref, role, round(self._calibration.scale * size)) for ref, role, size in largest],
         )
 
     def _refuse_over_budget(self) -> None:
@@ -580,6 +599,16 @@ def _system_text(system: object | None) -> str:
     if isinstance(system, Sequence) and not isinstance(system, str):
         return "\n".join(_system_text(part) for part in system)
     return "" if system is None else str(system)
+
+
+def _required_usage(source: object) -> Usage:
+    usage = read_usage(source)
+    if usage is None:
+        raise MessageError(
+            f"no token counts found in {type(source).__name__}; give an SDK's response or usage, or "
+            "{'input': …, 'output': …}"
+        )
+    return usage
 
 
 def _model_name(llm: object | None) -> str | None:

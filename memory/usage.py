@@ -80,11 +80,17 @@ def carried_usage(message: object) -> Usage | None:
     Looks at the response's `usage` (or Gemini's `usage_metadata`) alone: a message has fields named `input` and
     `output` that count no tokens.
     """
+    inner = carrier(message)
+    return None if inner is message else read_usage(inner)
+
+
+def carrier(response_or_usage: object) -> object:
+    """Return the very object that holds the counts: a response's usage, else what was given."""
     for name in ("usage", "usage_metadata", "usageMetadata"):
-        inner = _field(message, name)
+        inner = _field(response_or_usage, name)
         if inner is not None and not callable(inner):
-            return read_usage(inner)
-    return None
+            return inner
+    return response_or_usage
 
 
 def read_model(response: object) -> str | None:
