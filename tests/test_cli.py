@@ -194,7 +194,7 @@ def test_validate_passes_a_sound_transcript(aloop: Callable[..., Done], run_file
     done = aloop("validate", run_file)
 
     assert (done.code, done.err) == (0, "")
-    assert "1 transcripts, 0 errors, 0 warnings" in done.out
+    assert "1 transcript, 0 errors, 0 warnings" in done.out
 
 
 def test_validate_names_rule_place_and_source_and_exits_with_1(aloop: Callable[..., Done], tmp_path: Path) -> None:
