@@ -14,7 +14,11 @@ from .notes import Action
 Count = Callable[[str], int]
 
 _SHARES = {"Asked": 0.10, "Done": 0.14, "Errors": 0.05, "Decided": 0.07, "Open": 0.06}
-"""Parts of the target for the course of events; the identifiers get the rest."""
+"""Parts of the target that the course of events may fill; the identifiers get the rest, and all that is not used."""
+_IDLE_PRICE = 5.0
+"""What a user's words cost that hold neither an identifier nor a rule: they may fill a fifth of their share."""
+_USERS_FACTS = 0.9
+"""Share of the target for a user's words when every identifier is theirs; in proportion when fewer are."""
 _ORDER = ("Asked", "Done", "Found", "Errors", "Decided", "Open")
 _DEARNESS = 0.2
 """How much a fact's length in tokens counts against it: 0 not at all, 1 in proportion."""
@@ -25,7 +29,7 @@ _TINY_TOKENS = 60
 _CHARACTERS_PER_TOKEN = 3.7
 _SLOPPY = {Kind.NUMBER: 2.2, Kind.HASH: 1.8, Kind.CODE: 2.2, Kind.RECORD: 2.6, Kind.URL: 3.2}
 _MAX_KNOWN_TEXT = 200_000
-_ROUNDS = 5
+_ROUNDS = 6
 
 
 def render(digest: Digest, *, target_tokens: int, count: Count, task: str = "") -> str:
@@ -48,20 +52,27 @@ def missing_identifiers(digest: Digest, text: str, *, target_tokens: int, count:
 
 
 def _fill(compose: Callable[[float], str], target_tokens: int, count: Count) -> str:
-    """Compose until the text is nearly as long as allowed; `count` is called a handful of times."""
-    best, best_size, room, text = "", 0, float(target_tokens), ""
+    """Compose until the text is nearly as long as allowed; `count` is called a handful of times.
+
+    The room given to a composition is an estimate, and its length grows with it in steps, so this is a search:
+    in proportion to the last length, but always between what was too little and what was too much.
+    """
+    best, best_size, best_room, shortest = "", 0, 0.0, ""
+    room, too_much = float(target_tokens), float("inf")
     for _ in range(_ROUNDS):
-        longer = compose(room)
-        if longer == text:  # there is no more to say
-            break
-        text = longer
+        text = compose(room)
         size = count(text) if text else 0
-        if best_size < size <= target_tokens:
-            best, best_size = text, size
-        if 0.97 * target_tokens <= size <= target_tokens or room > 4 * target_tokens or not size:
+        if size > target_tokens:
+            too_much, shortest = room, text
+            room = max((room + best_room) / 2 if best else 0.0, room * 0.97 * target_tokens / size)
+            continue
+        if size <= best_size:  # there is no more to say
             break
-        room *= 0.99 * target_tokens / size
-    return best or _cut(text, target_tokens, count)
+        best, best_size, best_room = text, size, room
+        if size >= 0.97 * target_tokens:
+            break
+        room = min(room * 0.99 * target_tokens / size, (room + too_much) / 2)
+    return best or _cut(shortest, target_tokens, count)
 
 
 def _cut(text: str, target_tokens: int, count: Count) -> str:
@@ -74,6 +85,8 @@ def _cut(text: str, target_tokens: int, count: Count) -> str:
 class _Line:
     text: str
     weight: float
+    price: float = 1.0
+    """Factor on its length."""
 
 
 class _Writer:
@@ -82,7 +95,7 @@ class _Writer:
     def __init__(self, digest: Digest, *, beside: str) -> None:
         self._digest = digest
         self._beside = beside
-        known = _named(beside[:_MAX_KNOWN_TEXT])
+        self._known = known = _named(beside[:_MAX_KNOWN_TEXT])
         ranked = [
             (digest.worth[fact.text] - _DEARNESS * log(cost), cost, fact)
             for fact in digest.facts.values()
@@ -92,6 +105,9 @@ class _Writer:
         self._ranked = sorted(ranked, key=lambda item: (-item[0], item[2].text))
         self._parts: dict[str, list[str]] = {}
         self._order = {name: number for number, name in enumerate(digest.facts)}
+        by_user = sum(fact.by_user for *_, fact in self._ranked)
+        users_share = _USERS_FACTS * by_user / max(1, len(self._ranked))
+        self._shares = {**_SHARES, "Asked": max(_SHARES["Asked"], users_share)}
         self._lines = {
             "Asked": self._asked(),
             "Done": self._done(),
@@ -103,7 +119,7 @@ class _Writer:
     def compose(self, room: float) -> str:
         if room < _TINY_TOKENS:
             return "\n".join(self.found(room, ()))
-        sections = {name: _fit(lines, room * _SHARES[name]) for name, lines in self._lines.items()}
+        sections = {name: _fit(lines, room * self._shares[name]) for name, lines in self._lines.items()}
         told = _joined(sections)
         sections["Found"] = self.found(room - _tokens(told), _named(told))
         return _joined(sections)
@@ -156,9 +172,14 @@ class _Writer:
         return [_group_line(_shown(label, label_length), members) for label, members in groups.items()]
 
     def _asked(self) -> list[_Line]:
+        """Quote the user: whole sentences, where the identifiers in them would lose what they are about."""
         quotes = [quote for quote in self._digest.asked if quote.text and quote.text[:60] not in self._beside]
-        newest = len(quotes) or 1
-        return [_Line(f'- {q.ref}: "{q.text}"', q.weight + 3 * n / newest) for n, q in enumerate(quotes)]
+        lines: list[_Line] = []
+        for number, quote in enumerate(quotes, start=1):
+            telling = min(4, len(_named(quote.text) - self._known)) + quote.weight
+            price = 1.0 if telling else _IDLE_PRICE
+            lines.append(_Line(f'- {quote.ref}: "{quote.text}"', telling + number / len(quotes), price))
+        return lines
 
     def _done(self) -> list[_Line]:
         actions = self._digest.actions
@@ -195,7 +216,7 @@ def _fit(lines: Sequence[_Line], room: float) -> list[str]:
     """Take the weightiest lines that fit, in their order."""
     taken: set[int] = set()
     for number in sorted(range(len(lines)), key=lambda n: (-lines[n].weight, n)):
-        cost = _tokens(lines[number].text) + 1
+        cost = (_tokens(lines[number].text) + 1) * lines[number].price
         if cost <= room:
             taken.add(number)
             room -= cost
