@@ -70,7 +70,7 @@ class MemoryConfig:
     """
 
     enable_compression: bool = True
-    """False: messages are kept, counted and priced, never compressed."""
+    """False: messages are kept, counted and priced; nothing is compressed or refused unless you ask for it."""
 
     max_context_tokens: int = 100_000
     """What the model accepts, in tokens. At least 100. With compression enabled the context never exceeds it."""

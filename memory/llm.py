@@ -141,6 +141,7 @@ class Llm:
         Raises:
             ConfigError: The target is neither, or `model` is given and an agent's model cannot switch.
         """
+        given = target
         call_async = getattr(target, "call_async", None)
         if call_async is None and not callable(target):
             raise ConfigError(
@@ -149,10 +150,15 @@ class Llm:
             )
         if model is not None and call_async is not None:
             target = _switched(target, model)
+        self._given = given
         self._target = target
         self._call_async: Callable[..., Awaitable[Any]] | None = getattr(target, "call_async", None)
         own_model = getattr(target, "model", None)
         self.model: str | None = model or (own_model if isinstance(own_model, str) else None)
+
+    def is_made_of(self, llm: object) -> bool:
+        """Whether this was made of that model."""
+        return self._given is llm
 
     def answer(self, call: ModelCall) -> ModelReply:
         """Ask a synchronous model, waiting at most `timeout_seconds`.

@@ -11,7 +11,7 @@ from .archive import Archive, Hit
 from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor, entry_of
 from .config import MemoryConfig
 from .dialects import DIALECTS, detect, dialect_named
-from .errors import BudgetExceededError, ContextOverflowError, MessageError, StalePlanError, SummaryError
+from .errors import BudgetExceededError, ConfigError, ContextOverflowError, MessageError, StalePlanError, SummaryError
 from .events import Compressed, Degraded, Event, FloorReached, OverBudget, Trigger
 from .ledger import Ledger, Request, SummaryMeter
 from .llm import Steps, adrive, drive
@@ -65,8 +65,8 @@ class MemoryManager:
             system: A system prompt that travels beside the messages (Anthropic, Gemini); counted, never changed.
             tools: Tool schemas that travel with every request; counted, never changed.
             strategy: A strategy of your own.
-            compressor: A compressor of your own, usually a subclass; then `strategy`, `summarizer`, `archive` and
-                `counter` are the compressor's.
+            compressor: A compressor of your own, usually a subclass; settings, model, strategy, summariser, archive
+                and counter are then the compressor's, and giving others here is an error.
             summarizer: A summariser of your own, tried before the extractive one.
             archive: Where messages go when they leave the context; None: in memory.
             counter: How tokens are counted; None: tiktoken with the model's family factor.
@@ -74,8 +74,11 @@ class MemoryManager:
             on_event: Called with each event.
 
         Raises:
-            ConfigError: A setting is out of range, or `llm` is no model.
+            ConfigError: A setting is out of range, `llm` is no model, or an argument contradicts `compressor`.
         """
+        if compressor is not None:
+            own = {"strategy": strategy, "summarizer": summarizer, "archive": archive, "counter": counter}
+            _refuse_contradictions(compressor, config, llm, own)
         self.config = config or (compressor.config if compressor else MemoryConfig())
         self._model = model or _model_name(llm)
         self._compressor = compressor or WorkingMemoryCompressor(
@@ -590,6 +593,22 @@ _GAIN_SHARE = 0.1
 
 def _count(plan: Plan, action: Action) -> int:
     return sum(len(decision.unit.entries) for decision in plan.with_action(action))
+
+
+def _refuse_contradictions(
+    compressor: WorkingMemoryCompressor, config: MemoryConfig | None, llm: object | None, others: Mapping[str, object]
+) -> None:
+    """Raise ConfigError if an argument says other than the compressor does: one of the two would be ignored."""
+    given = [name for name, value in others.items() if value is not None]
+    if config is not None and config != compressor.config:
+        given.append("config")
+    if llm is not None and (compressor.llm is None or not compressor.llm.is_made_of(llm)):
+        given.append("llm")
+    if given:
+        raise ConfigError(
+            f"{given[0]} was given to the manager and is not the compressor's own; give it to the compressor instead: "
+            f"{type(compressor).__name__}(llm, config, …)"
+        )
 
 
 def _system_text(system: object | None) -> str:

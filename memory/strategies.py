@@ -137,6 +137,7 @@ ShouldPreserve: TypeAlias = Callable[[Entry], bool]
 
 NEWEST = "newest messages"
 SHORT_TERM = "in the short-term window"
+OLDER_SUMMARY = "older summary"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,18 +287,22 @@ def _kept_or(action: Action, reason: str, situation: Situation, index: int, rece
     if index in recent:
         return _keep(unit, NEWEST if index == situation.newest else SHORT_TERM)
     if unit.is_summary and action in (Action.DROP, Action.MASK):
-        return _keep(unit, "summary")
+        return _keep(unit, OLDER_SUMMARY)
     policy = _common_policy(unit, situation.tool_policies)
     if policy is ToolPolicy.DROP:
         action, reason = Action.DROP, "dropped by its tool's policy"
-    if policy is ToolPolicy.SUMMARISE and action is Action.SUMMARISE:
-        reason = "summarised by its tool's policy"
+    if policy is ToolPolicy.SUMMARISE:
+        action, reason = Action.SUMMARISE, "summarised by its tool's policy"
     # Once masked there is nothing more to win by masking: then it goes where the strategy sends it.
     if policy is ToolPolicy.MASK and action is not Action.MASK and masked_size(unit) < unit.tokens:
         action, reason = Action.MASK, "masked by its tool's policy"
     if action is Action.MASK:
         return _masked(unit, reason)
     return Decision(unit=unit, action=action, reason=reason, tokens_after=0)
+
+
+def _absorbed(decision: Decision) -> Decision:
+    return replace(decision, action=Action.SUMMARISE, tokens_after=0)
 
 
 def _keep(unit: Unit, reason: str) -> Decision:
@@ -319,6 +324,9 @@ def _common_policy(unit: Unit, policies: Mapping[str, ToolPolicy]) -> ToolPolicy
 
 def _finished(name: str, decisions: list[Decision], situation: Situation, *, after_share: float) -> Plan:
     """Set the summary's target, drop a summary that cannot pay, and keep within the hard limit."""
+    if any(decision.action is Action.SUMMARISE for decision in decisions):
+        # A new summary takes the older one in, also where a tool's policy alone asks for one.
+        decisions = [_absorbed(d) if d.reason == OLDER_SUMMARY else d for d in decisions]
     target = _summary_target(decisions, situation, after_share=after_share)
     if target < MIN_SUMMARY_TOKENS:
         decisions = [_keep(d.unit, "too small to gain") if d.action is Action.SUMMARISE else d for d in decisions]
@@ -329,6 +337,13 @@ def _finished(name: str, decisions: list[Decision], situation: Situation, *, aft
 
 MIN_SUMMARY_TOKENS = 64
 """Below this a summary is little more than its own heading."""
+
+_SPARING = 1 / 3
+"""Of what `compression_ratio` allows: what a summary in a running context aims at.
+
+It is sent with each request that follows and written anew by each compression, while the facts that it does not print
+stay known to the next one. benchmarks/retention.py holds as many facts with a third as with all of it;
+benchmarks/prefix.py has fewer prefix changes."""
 
 _MIN_SUMMARY_SHARE = 0.15
 """Of the threshold: what a summary may take even where the floor leaves no room. Then the threshold cannot be kept
@@ -342,13 +357,14 @@ def _summary_target(decisions: Sequence[Decision], situation: Situation, *, afte
     below the smallest useful size, so that a few short messages may exceed the ratio.
     """
     replaced = [decision.unit for decision in decisions if decision.action is Action.SUMMARISE]
+    ratio = situation.compression_ratio * (1.0 if situation.all_is_old else _SPARING)
     covered = sum(original_tokens(entry) for unit in replaced for entry in unit.entries)
     kept = sum(decision.tokens_after for decision in decisions) - situation.floor_tokens
     # The next turn is likely as large as the newest: without room for it, every turn would compress again.
     newest = situation.units[-1].tokens if situation.newest is not None else 0
     filled = min(situation.room_tokens * after_share, situation.room_tokens - newest * 1.1)
     room = max(int(filled) - max(0, kept), int(situation.threshold_tokens * _MIN_SUMMARY_SHARE))
-    wanted = max(min(int(covered * situation.compression_ratio), room), MIN_SUMMARY_TOKENS)
+    wanted = max(min(int(covered * ratio), room), MIN_SUMMARY_TOKENS)
     return min(wanted, int(sum(unit.tokens for unit in replaced) * 0.8))
 
 

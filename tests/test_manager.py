@@ -744,7 +744,6 @@ IGNORED = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="arguments that a compressor of the user's own overrules are ignored silently")
 @pytest.mark.parametrize("arguments", IGNORED, ids=lambda arguments: next(iter(arguments)))
 def test_what_a_compressor_of_the_users_own_would_overrule_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="compressor"):
