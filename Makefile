@@ -32,7 +32,7 @@ format: $(VENV)/.dev
 	$(RUN) -m ruff format .
 
 bench: $(VENV)/.dev
-	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
+	@for script in retention speed prefix; do echo "== $$script"; $(RUN) benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
