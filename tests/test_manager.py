@@ -513,7 +513,7 @@ def test_a_message_of_another_format_is_refused_and_nothing_is_added() -> None:
 BROKEN = [None, 17, "hello", [], {}, {"role": "nobody", "content": "x"}, {"content": "x"}, object()]
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=repr)
+@pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_message_adds_nothing(broken: Any) -> None:
     memory = manager()
     with pytest.raises(MessageError):
