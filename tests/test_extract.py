@@ -226,12 +226,12 @@ def test_a_summary_has_the_sections_a_reader_looks_for() -> None:
 @pytest.mark.parametrize(
     ("section", "told"),
     [
-        ("Asked", 'r1: "Rename the retry limit. You must never touch /srv/app/legacy/."'),
+        ("Asked", 'r1 "Rename the retry limit. You must never touch /srv/app/legacy/."'),
         ("Done", "edit_file /srv/app/client.py (r7)"),
         ("Found", "MAX_RETRIES"),
         ("Found", "next_delay"),
         ("Errors", '`pytest -q tests/` (r9) -> "FAILED: test_worker_pool" (r10)'),
-        ("Decided", 'r6: "I decided to keep RetryPolicy because worker_pool depends on it."'),
+        ("Decided", 'r6 "I decided to keep RetryPolicy because worker_pool depends on it."'),
         ("Open", "pending: fix worker_pool (r11)"),
     ],
 )

@@ -17,7 +17,7 @@ _SHARES = {"Asked": 0.10, "Done": 0.14, "Errors": 0.05, "Decided": 0.07, "Open":
 """Parts of the target that the course of events may fill; the identifiers get the rest, and all that is not used."""
 _IDLE_PRICE = 5.0
 """What a user's words cost that hold neither an identifier nor a rule: they may fill a fifth of their share."""
-_USERS_FACTS = 0.9
+_USERS_FACTS = 1.0
 """Share of the target for a user's words when every identifier is theirs; in proportion when fewer are."""
 _ORDER = ("Asked", "Done", "Found", "Errors", "Decided", "Open")
 _DEARNESS = 0.2
@@ -63,8 +63,10 @@ def _fill(compose: Callable[[float], str], target_tokens: int, count: Count) -> 
         text = compose(room)
         size = count(text) if text else 0
         if size > target_tokens:
+            # The same again: there was more room than words to fill it, so go down faster.
+            step = 0.98 * target_tokens / size * (0.75 if text == shortest else 1.0)
             too_much, shortest = room, text
-            room = max((room + best_room) / 2 if best else 0.0, room * 0.97 * target_tokens / size)
+            room = max((room + best_room) / 2 if best else 0.0, room * step)
             continue
         if size <= best_size:  # there is no more to say
             break
@@ -178,7 +180,7 @@ class _Writer:
         for number, quote in enumerate(quotes, start=1):
             telling = min(4, len(_named(quote.text) - self._known)) + quote.weight
             price = 1.0 if telling else _IDLE_PRICE
-            lines.append(_Line(f'- {quote.ref}: "{quote.text}"', telling + number / len(quotes), price))
+            lines.append(_Line(f'- {quote.ref} "{quote.text}"', telling + number / len(quotes), price))
         return lines
 
     def _done(self) -> list[_Line]:
@@ -195,12 +197,12 @@ class _Writer:
 
     def _decided(self) -> list[_Line]:
         said = self._digest.said
-        return [_Line(f'- {q.ref}: "{q.text}"', q.weight + 3 * n / len(said)) for n, q in enumerate(said)]
+        return [_Line(f'- {q.ref} "{q.text}"', q.weight + 3 * n / len(said)) for n, q in enumerate(said)]
 
     def _open(self) -> list[_Line]:
         lines = [_Line(f"- {item} ({self._digest.plan_ref})", -n) for n, item in enumerate(self._digest.plan)]
         last = self._digest.last_said
-        return lines + ([_Line(f'- {last.ref}, last said: "{last.text}"', 1)] if last is not None else [])
+        return lines + ([_Line(f'- {last.ref} last said: "{last.text}"', 1)] if last is not None else [])
 
 
 def _named(text: str) -> set[str]:
