@@ -70,9 +70,23 @@ class ExtractiveSummarizer:
         yield from ()  # asks nobody
         digest = digest_of(request)
         text = extract.render(digest, target_tokens=request.target_tokens, count=request.count, task=request.task)
+        left = request.target_tokens - (request.count(text) + 1 if text else 0)
+        if left > request.target_tokens * _WORTH_FILLING:
+            said = extract.excerpts(
+                request.sources,
+                before=request.previous.text if request.previous else "",
+                target_tokens=left,
+                count=request.count,
+                known=f"{request.task}\n{text}",
+            )
+            text = "\n".join(part for part in (text, said) if part)
         if not text.strip():
             raise SummaryError(f"nothing fits a summary of {request.target_tokens} tokens")
         return Summary(text=text, method=self.method, digest=digest)
+
+
+_WORTH_FILLING = 0.2
+"""Share of the target that facts must leave unused before excerpts are added."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .evidence import Digest, Source, digest
+from .excerpts import excerpts
 from .writer import missing_identifiers, render
 
-__all__ = ["Digest", "Source", "digest", "missing_identifiers", "render"]
+__all__ = ["Digest", "Source", "digest", "excerpts", "missing_identifiers", "render"]
