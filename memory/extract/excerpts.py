@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 from .evidence import Source
 
@@ -75,13 +76,8 @@ def _shortened(line: str, length: int) -> str:
 def _fitting(lines: Sequence[str], room: int, count: Callable[[str], int]) -> str:
     """Take the lines that fit: what was said before results, the newest first; then put them in order again."""
     order = sorted(range(len(lines)), key=lambda n: (" result: " in lines[n][:24], -n))
-    estimate, taken = 0.0, 0
-    for taken, number in enumerate(order):
-        estimate += len(lines[number]) / _CHARACTERS_PER_TOKEN + 1
-        if estimate > room:
-            break
-    else:
-        taken = len(order)
+    sizes = accumulate(len(lines[number]) / _CHARACTERS_PER_TOKEN + 1 for number in order)
+    taken = sum(size <= room for size in sizes)
     while taken:
         text = "\n".join(lines[number] for number in sorted(order[:taken]))
         if count(text) <= room:
