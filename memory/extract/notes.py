@@ -61,6 +61,8 @@ class Quote:
     text: str
     weight: int = 0
     """How many signs of a rule or a finding it shows."""
+    rules: str = ""
+    """Of a user's words, the sentences alone that say what must or must never be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +204,15 @@ def asked(text: str, ref: str) -> Quote:
     sentences = [s.strip() for s in _SENTENCE.split(text[:20_000]) if s and s.strip()]
     picked: list[str] = []
     room = 2 * MAX_QUOTE
-    rules = sum(1 for s in sentences if _RULE.search(s))
+    rules = [s for s in sentences if _RULE.search(s) and len(s) <= MAX_QUOTE]
     for number, sentence in enumerate(sentences):
         if (number == 0 or len(text) <= room or _RULE.search(sentence)) and len(sentence) <= room:
             picked.append(sentence)
             room -= len(sentence)
     if not picked and sentences:
         picked.append(sentences[0][:MAX_QUOTE])
-    return Quote(ref, " … ".join(picked) if len(text) > 2 * MAX_QUOTE else " ".join(picked), rules)
+    whole = " … ".join(picked) if len(text) > 2 * MAX_QUOTE else " ".join(picked)
+    return Quote(ref, whole, len(rules), " … ".join(rules[:4]))
 
 
 def said(text: str, ref: str) -> Iterator[Quote]:

@@ -19,6 +19,10 @@ _IDLE_PRICE = 5.0
 """What a user's words cost that hold neither an identifier nor a rule: they may fill a fifth of their share."""
 _USERS_FACTS = 1.0
 """Share of the target for a user's words when every identifier is theirs; in proportion when fewer are."""
+_RULES_AT_MOST = 0.35
+"""Share of the target that the user's rules may take, however many there are."""
+_FIRST_LINE_AT_MOST = 0.1
+"""Share of the target up to which the weightiest line of a section is taken though it exceeds the section's share."""
 _ORDER = ("Asked", "Done", "Found", "Errors", "Decided", "Open")
 _DEARNESS = 0.2
 """How much a fact's length in tokens counts against it: 0 not at all, 1 in proportion."""
@@ -89,6 +93,10 @@ class _Line:
     weight: float
     price: float = 1.0
     """Factor on its length."""
+    brief: str = ""
+    """What to say where the whole does not fit."""
+    is_rule: bool = False
+    """What the user said must or must never be: it comes first, whatever the target."""
 
 
 class _Writer:
@@ -121,7 +129,10 @@ class _Writer:
     def compose(self, room: float) -> str:
         if room < _TINY_TOKENS:
             return "\n".join(self.found(room, ()))
-        sections = {name: _fit(lines, room * self._shares[name]) for name, lines in self._lines.items()}
+        sections = {
+            name: _fit(lines, max(room * self._shares[name], _guaranteed(lines, room)))
+            for name, lines in self._lines.items()
+        }
         told = _joined(sections)
         sections["Found"] = self.found(room - _tokens(told), _named(told))
         return _joined(sections)
@@ -180,7 +191,9 @@ class _Writer:
         for number, quote in enumerate(quotes, start=1):
             telling = min(4, len(_named(quote.text) - self._known)) + quote.weight
             price = 1.0 if telling else _IDLE_PRICE
-            lines.append(_Line(f'- {quote.ref} "{quote.text}"', telling + number / len(quotes), price))
+            brief = f'- {quote.ref} "{quote.rules}"' if quote.rules and quote.rules != quote.text else ""
+            weight = telling + number / len(quotes)
+            lines.append(_Line(f'- {quote.ref} "{quote.text}"', weight, price, brief, bool(quote.rules)))
         return lines
 
     def _done(self) -> list[_Line]:
@@ -215,14 +228,25 @@ def _joined(sections: dict[str, list[str]]) -> str:
 
 
 def _fit(lines: Sequence[_Line], room: float) -> list[str]:
-    """Take the weightiest lines that fit, in their order."""
-    taken: set[int] = set()
-    for number in sorted(range(len(lines)), key=lambda n: (-lines[n].weight, n)):
-        cost = (_tokens(lines[number].text) + 1) * lines[number].price
-        if cost <= room:
-            taken.add(number)
-            room -= cost
-    return [lines[number].text for number in sorted(taken)]
+    """Take the rules, then the weightiest lines that fit, in their order; of a rule that does not fit, its core."""
+    taken: dict[int, str] = {}
+    for number in sorted(range(len(lines)), key=lambda n: (-lines[n].is_rule, -lines[n].weight, n)):
+        line = lines[number]
+        for text in filter(None, (line.text, line.brief)):
+            cost = (_tokens(text) + 1) * line.price
+            if cost <= room:
+                taken[number] = text
+                room -= cost
+                break
+    return [taken[number] for number in sorted(taken)]
+
+
+def _guaranteed(lines: Sequence[_Line], room: float) -> float:
+    """Return what a section gets however small its share: its weightiest line, and of the user's rules all."""
+    rules = sum(_tokens(line.brief or line.text) + 1 for line in lines if line.is_rule)
+    best = max(lines, key=lambda line: line.weight, default=None)
+    first = (_tokens(best.brief or best.text) + 1) * best.price if best is not None else 0.0
+    return max(min(rules, room * _RULES_AT_MOST), first if first <= room * _FIRST_LINE_AT_MOST else 0.0)
 
 
 def _tokens(text: str) -> float:
@@ -253,4 +277,4 @@ def _shown(label: str, limit: int) -> str:
         return label
     if " " not in label:
         return label if limit == _LABEL_LENGTH else label[len(folder_of(label)) :].lstrip("/\\")[:limit]
-    return f"{label[:limit].rpartition(' ')[0]} …" if limit > 8 else ""
+    return f"{label[:limit].rpartition(' ')[0] or label[:limit]} …" if limit > 8 else ""
