@@ -38,7 +38,7 @@ MAX_LENGTH = 240
 
 # CJK text has no spaces around identifiers, so its characters end one; so does typographic punctuation.
 _CHUNK = re.compile(
-    r"https?://[^\s\"'`<>\\\]}|\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"
+    r"[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s\"'`<>\\\]}|\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"
     r"|\x1b\[[\d;]*[A-Za-z]"  # terminal colours
     r"|^ {0,8}\d+(?:\t|→)"  # line numbers of a listing
     r"|\b[A-Za-z]:\\[^\s\"'`<>|:*?,;]+"
@@ -48,6 +48,7 @@ _CHUNK = re.compile(
 )
 _SINGLE_COLON = re.compile(r"(?<!:):(?!:)")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T[\d.+Z-]*)?$")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d?:\d\d(?::\d\d)?(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?$")
 _NUMBER = re.compile(r"[$€£]?[+-]?\d[\d.,]*(?:%|[A-Za-zµ]{1,3})?$")
 _HEX = re.compile(r"[0-9a-f]{7,64}$|[0-9A-F]{16,64}$")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
@@ -92,8 +93,8 @@ def identify(chunk: str) -> tuple[tuple[str, Kind], ...]:
     """
     if len(chunk) < 3 or chunk[0] == "\x1b" or chunk[-1] in "\t→":
         return ()
-    if chunk.startswith(("http://", "https://")):
-        url = chunk.rstrip(".,:;)*!?")
+    if "://" in chunk:
+        url = chunk[chunk.rfind("=", 0, chunk.index("://")) + 1 :].rstrip(".,:;)*!?")
         return ((url, Kind.URL),) if len(url) <= 2 * MAX_LENGTH else ()
     if len(chunk) > 2 * MAX_LENGTH:
         return ()
@@ -103,6 +104,9 @@ def identify(chunk: str) -> tuple[tuple[str, Kind], ...]:
 def _pieces(chunk: str) -> Iterator[tuple[str, Kind]]:
     if chunk[1:3] == ":\\":
         yield chunk.rstrip(".\\"), Kind.PATH
+        return
+    if ":" in chunk and chunk[0].isdigit() and _TIMESTAMP.match(timestamp := chunk.rstrip(".:")):
+        yield timestamp, Kind.NUMBER
         return
     for side in re.split(r"[=&^+]+", chunk) if not chunk.isalnum() else (chunk,):
         for piece in _between_colons(side):
