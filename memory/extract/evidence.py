@@ -16,7 +16,7 @@ from .notes import Action, Quote
 
 _FACTS_PER_TOKEN = 1 / 4
 _MIN_FACTS = 1_500
-_MAX_FACTS = 6_000
+_MAX_FACTS = 3_500
 _MAX_HOMES = 4
 _MAX_TARGET = 300
 """A longer argument is what the agent writes (a file, a patch), not what it aims at (a path, a command, an id)."""
