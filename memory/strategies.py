@@ -146,7 +146,7 @@ class SlidingWindow:
 
     recent_share: float = 0.2
     """Share of the room (threshold less floor) that recent messages may fill (0-1)."""
-    after_share: float = 0.65
+    after_share: float = 0.5
     """Share of the room that is filled after a compression, summary included (0-1)."""
     name: str = CompressionStrategy.SLIDING_WINDOW.value
 
@@ -342,8 +342,8 @@ _SPARING = 1 / 3
 """Of what `compression_ratio` allows: what a summary in a running context aims at.
 
 It is sent with each request that follows and written anew by each compression, while the facts that it does not print
-stay known to the next one. benchmarks/retention.py and benchmarks/prefix.py show both sides: twice as long holds two
-more facts in a hundred, and breaks the prompt cache half as often again."""
+stay known to the next one. benchmarks/retention.py and benchmarks/prefix.py show both sides: a longer one holds a few
+facts more and breaks the prompt cache more often."""
 
 _MIN_SUMMARY_SHARE = 0.3
 """Of the threshold: what a summary may take even where the floor leaves less room than that. Then the threshold
