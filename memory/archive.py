@@ -95,7 +95,7 @@ class InMemoryArchive:
             self._unindexed.append(record.seq)
 
     def get(self, ref: str) -> Record:
-        number = ref.strip().removeprefix("r")
+        number = str(ref).strip().removeprefix("r")
         record = self._records.get(int(number)) if number.isascii() and number.isdigit() else None
         if record is None:
             raise UnknownReferenceError(f"the archive has no message {ref!r}; references look like 'r17'")
@@ -132,6 +132,7 @@ class InMemoryArchive:
 
     def _bm25(self, terms: Counter[str]) -> defaultdict[int, float]:
         scores: defaultdict[int, float] = defaultdict(float)
+        matched: Counter[int] = Counter()
         total = len(self._lengths)
         mean_length = sum(self._lengths.values()) / total if total else 1.0
         for term in terms:
@@ -140,6 +141,10 @@ class InMemoryArchive:
             for seq, count in postings.items():
                 weight = _K1 * (1 - _B + _B * self._lengths[seq] / (mean_length or 1.0))
                 scores[seq] += rarity * count * (_K1 + 1) / (count + weight)
+                matched[seq] += 1
+        # A short message with one of the words must not outrank a long one with all of them.
+        for seq in scores:
+            scores[seq] *= matched[seq] / len(terms)
         return scores
 
     def _hit(self, seq: int, score: float, query: str) -> Hit:

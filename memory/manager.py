@@ -71,11 +71,13 @@ class MemoryManager:
             archive: Where messages go when they leave the context; None: in memory.
             counter: How tokens are counted; None: tiktoken with the model's family factor.
             tracker: Where calls are priced; None: a new one.
-            on_event: Called with each event.
+            on_event: Called with each event. What it raises is logged by its type and goes no further.
 
         Raises:
             ConfigError: A setting is out of range, `llm` is no model, or an argument contradicts `compressor`.
         """
+        if config is not None and not isinstance(config, MemoryConfig):
+            raise ConfigError(f"config must be a MemoryConfig, got {type(config).__name__}; `MemoryConfig(…)` makes one")
         if compressor is not None:
             own = {"strategy": strategy, "summarizer": summarizer, "archive": archive, "counter": counter}
             _refuse_contradictions(compressor, config, llm, own)
@@ -115,6 +117,7 @@ class MemoryManager:
 
         self._is_compressing = False
         self._attempted_seq = 0
+        self._compressed_seq = 0
         self._not_before_tokens = 0
         self._floor_told = False
         self._compression_count = 0
@@ -217,6 +220,9 @@ class MemoryManager:
 
     async def apply(self, plan: Plan) -> bool:
         """Carry out a plan from `preview`. Return whether it changed the context.
+
+        Without a new message since the last compression it does nothing: to compress a summary again loses more
+        than it wins.
 
         Raises:
             StalePlanError: The window has changed since the preview.
@@ -421,7 +427,7 @@ class MemoryManager:
         is_own = not units or (bool(entries) and units[0].entries[0] is entries[0])
         if plan.version != self._window.version or not is_own:
             raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
-        if not plan.changes:
+        if not plan.changes or self._compressed_seq == self._window.last_seq:
             return False
         return (yield from self._carry_out(plan, "manual"))
 
@@ -460,6 +466,7 @@ class MemoryManager:
         self._keep_summary(compaction)
         self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind is Kind.MASKED}
         self._compression_count += 1
+        self._compressed_seq = self._window.last_seq
         self.was_compressed_last_iteration = True
         self.compressed_memory = compaction.memory
         self.last_compression_savings = before - self.current_tokens
@@ -577,7 +584,10 @@ class MemoryManager:
                 *(event.tokens_before, event.tokens_after),
             )
         if self._on_event is not None:
-            self._on_event(event)
+            try:
+                self._on_event(event)
+            except Exception as error:  # noqa: BLE001 - an observer's failure must not stop the loop it observes
+                logger.warning("event=%s error=%s | on_event raised", type(event).__name__, type(error).__name__)
 
 
 _GROWTH_SHARE = 0.2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, pairwise
 
@@ -43,9 +43,9 @@ class Entry:
 
     seq: int
     """Number of the message in the log, from 1; a summary has the number of the first message it covers."""
-    message: object
+    message: object = field(repr=False)
     """What is sent: for an original, the very object that the caller added."""
-    reading: Reading
+    reading: Reading = field(repr=False)
     tokens: int
     """By the manager's counter, before calibration."""
     kind: Kind = Kind.ORIGINAL

@@ -343,7 +343,7 @@ def test_a_failing_summariser_fails_the_contract() -> None:
 @pytest.mark.parametrize(
     ("refs", "number", "begin"),
     [
-        (["r3"], 1, "[Memory: summary of 1 earlier message, r3;"),
+        (["r3"], 1, "[Memory: summary of 1 earlier message, r3."),
         (["r3", "r1200"], 1_198, "1,198 earlier messages, r3 to"),
     ],
 )

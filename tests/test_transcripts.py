@@ -228,7 +228,7 @@ def test_an_unknown_format_name_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_message_that_the_named_format_cannot_read_is_a_clear_error(tmp_path: Path) -> None:
     path = write(tmp_path, json.dumps(CHAT))
 
-    with pytest.raises(TranscriptError, match="cannot be read as gemini: message 1"):
+    with pytest.raises(TranscriptError, match="cannot be read as gemini: message 0"):
         read_transcripts(path, dialect="gemini")
 
 

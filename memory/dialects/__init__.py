@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from ..errors import ConfigError, MessageError
@@ -81,6 +81,8 @@ def validate(messages: Sequence[object], dialect: DialectName | Dialect | None =
     Raises:
         MessageError: Something in the list is no message.
     """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
+        raise MessageError(f"validate takes a list of messages, got {type(messages).__name__}")
     wires = _wires(messages)
     if dialect is None:
         dialect = detect(wires) or DIALECTS["openai_chat"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..errors import MessageError
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
 from ._wire import Draft, compact_json, mapping_at, parts_at, role_of, text_at
 from .gemini_rules import check
@@ -37,6 +38,8 @@ class Gemini:
         """Take from a content what the core needs; unknown parts are counted, not understood."""
         # The SDK's own one-shot requests leave the role out; the API takes them as the user's.
         role = "user" if message.get("role") is None else role_of(message, _ROLES, self.name)
+        if "parts" not in message and "content" in message:
+            raise MessageError("gemini messages carry `parts`, this one carries `content`: it is of another format")
         draft = Draft()
         parts = parts_at(message.get("parts") or [], "parts")
         for index, part in enumerate(parts):
