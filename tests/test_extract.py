@@ -361,3 +361,13 @@ def _section(text: str, name: str) -> list[str]:
 def _parsed(line: str) -> tuple[list[str], list[str]]:
     match = FOUND_LINE.match(line)
     return (match[1].split(), match[2].split()) if match else ([], [])
+
+
+def test_a_long_run_of_numbered_names_does_not_drive_out_the_one_name_of_each_message() -> None:
+    def page(n: int) -> Source:
+        bolts = " ".join(f"bolt_{n}_{k}=M{k % 20}" for k in range(60))
+        result = ToolResult(call_id="c", name=None, text=f"valve V-{n * 7} opens at {n * 3} bar. {bolts}")
+        return Source(ref=f"r{n}", reading=Reading(role="tool", results=(result,)), tokens=400)
+
+    text = render(digest([page(n) for n in range(1, 16)]), target_tokens=300, count=lambda text: len(text) // 3)
+    assert [n for n in range(1, 16) if f"V-{n * 7}" not in text] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,11 @@ _NEIGHBOUR = 0.5
 _LENGTH = -0.25
 _BARE_INTEGER = -1.0
 _SAID_BY_USER = 1.0
+_SIBLING = -0.5
+"""Of a family larger than a few: who has seen bolt_1 to bolt_60 will hardly ask for one of them. Not from the fit."""
+_FEW_SIBLINGS = 40
+_NUMBERED = frozenset({Kind.SYMBOL, Kind.DOTTED, Kind.CONSTANT})
+_DIGITS = re.compile(r"\d+")
 _KIND = {Kind.URL: 1.0, Kind.RECORD: 1.7, Kind.NUMBER: 0.25, Kind.CONSTANT: -0.5}
 
 
@@ -125,6 +131,11 @@ def _worth(fact: Fact, position: int, folders: Collection[str]) -> float:
         + _SAID_BY_USER * fact.by_user
         + _KIND.get(fact.kind, 0.0)
     )
+
+
+def _family(fact: Fact) -> str:
+    """Return the name with its numbers blanked: `bolt_13_0` to `bolt_13_59` are one family."""
+    return _DIGITS.sub("0", fact.text) if fact.kind in _NUMBERED else fact.text
 
 
 class _Reader:
@@ -244,7 +255,12 @@ class _Reader:
         """Keep the facts of most worth, in the order of first sight: what stood together is printed together."""
         facts = self._facts
         folders = {folder_of(fact.text) for fact in facts.values() if fact.by_agent and fact.kind is Kind.PATH}
-        worth = {name: _worth(fact, self._position, folders) for name, fact in facts.items()}
+        families = Counter(_family(fact) for fact in facts.values())
+        worth = {
+            name: _worth(fact, self._position, folders)
+            + _SIBLING * log1p(max(0, families[_family(fact)] - _FEW_SIBLINGS))
+            for name, fact in facts.items()
+        }
         if len(facts) <= capacity:
             return facts, worth
         best = {name for _, name in sorted(zip(worth.values(), worth, strict=True), reverse=True)[:capacity]}
