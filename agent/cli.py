@@ -1,13 +1,16 @@
-"""The command `aloop`. Exit codes: 0 all is well, 1 something was found, 2 the user's mistake, 130 interrupted.
+"""The command `aloop`. Results go to standard output, progress and errors to standard error; `--json` gives one object.
 
-Results go to standard output, progress and errors to standard error; `--json` gives one JSON object.
+Exit codes: 0 all is well, 1 something was found, 2 the user's mistake or output that cannot be written, 130 interrupted,
+141 the reader of the output went away.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +33,8 @@ from .replay import preview, replay
 from .transcripts import Transcript, read_transcripts
 
 OK, FOUND, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+CLOSED = 141
+"""The reader of the output went away: 128 and the number of SIGPIPE, as a shell tells it of other tools."""
 
 app = typer.Typer(
     name="aloop",
@@ -51,16 +56,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # What the memory logs, the reports tell; without a handler Python would print it between their lines.
     logging.getLogger("memory").addHandler(logging.NullHandler())
     try:
+        code = _run(arguments)
+        _flush()
+    except BrokenPipeError:
+        # Somebody reads our output with `head`: as quiet as any tool.
+        code = CLOSED
+        _abandon_output()
+    except OSError as error:
+        code = MISTAKE
+        _abandon_output()
+        _complain(f"the output cannot be written: {error.strerror or error}")
+    raise SystemExit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run a command and return its exit code.
+
+    Raises:
+        OSError: The output cannot be written; a `BrokenPipeError` if its reader has gone away.
+    """
+    try:
         app(args=list(arguments) if arguments is not None else None, prog_name="aloop")
+    except SystemExit as left:
+        # Both click and rich make an exit with code 1 of it, which here says that something was found.
+        if isinstance(left.__context__, BrokenPipeError):
+            raise left.__context__ from None
+        return int(left.code or OK)
     except AgentMemoryError as error:
         _complain(error)
-        raise SystemExit(MISTAKE) from None
+        return MISTAKE
     except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:
-        # Somebody reads our output with `head`. Python would complain once more when it closes the stream.
-        sys.stdout = None  # the interpreter allows it, and skips the flush
-        raise SystemExit(OK) from None
+        return INTERRUPTED
+    return OK
+
+
+def _flush() -> None:
+    if sys.stdout is None:  # it was closed before we began
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    sys.stdout.flush()
+
+
+def _abandon_output() -> None:
+    # What the stream still holds, the interpreter would try to write once more at its end, and complain.
+    sys.stdout = None  # it allows that, and skips the flush
 
 
 def _show_version(is_wanted: bool) -> None:
@@ -113,7 +151,7 @@ def demo(
     """
     from .demo import run_demo  # it brings in the agent, which no other command needs
 
-    raise typer.Exit(run_demo(path, console=_out(), as_json=as_json))
+    raise typer.Exit(run_demo(path, console=_out(), errors=Console(stderr=True, highlight=False), as_json=as_json))
 
 
 @app.command(name="replay", short_help="Run transcripts through the memory.")
@@ -245,13 +283,17 @@ def _out() -> Console:
     return Console(highlight=False)
 
 
-def _complain(error: AgentMemoryError) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+def _complain(problem: object) -> None:
+    try:
+        sys.stderr.write(f"error: {problem}\n")
+        sys.stderr.flush()
+    except (OSError, AttributeError):  # full, or closed before we began: nobody is left to tell
+        sys.stderr = None
 
 
 def _print_json(value: Any) -> None:
     # ASCII: lone surrogates and unusual terminals make no difference. NaN is no JSON; nothing here produces it.
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    _out().out(json.dumps(value, indent=2, allow_nan=False), highlight=False)
 
 
 @contextmanager

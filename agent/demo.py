@@ -42,6 +42,7 @@ def run_demo(
     path: Path | None = None,
     *,
     console: Console,
+    errors: Console | None = None,
     config: MemoryConfig | None = None,
     rounds: int = 12,
     as_json: bool = False,
@@ -51,6 +52,7 @@ def run_demo(
     Args:
         path: The folder; None for this project's own source.
         console: Where everything is printed; without a terminal, plain lines.
+        errors: Where errors are printed; None: there too.
         config: The memory's settings; None for ones so small that it has to compress several times.
         rounds: How many times the script reads, two files at once.
         as_json: Print one JSON object at the end and nothing else.
@@ -59,13 +61,15 @@ def run_demo(
         0; 1 if what the folder holds cannot be made to fit; 2 if there is no such folder; 130 after an interruption.
     """
     began = time.perf_counter()
-    screen = _Screen(console, is_quiet=as_json)
+    screen = _Screen(console, errors=errors or console, is_quiet=as_json)
     try:
-        demo = Demo(OWN_SOURCE if path is None else path, config=config or demo_config(), rounds=rounds, screen=screen)
-        result = demo.run()
+        folder = FolderTools(OWN_SOURCE if path is None else path)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         screen.fail(str(error))
         return 2
+    demo = Demo(folder, config=config or demo_config(), rounds=rounds, screen=screen)
+    try:
+        result = demo.run()
     except ContextOverflowError as error:
         screen.fail(str(error))
         return 1
@@ -126,8 +130,8 @@ class Report:
 class Demo:
     """One run of the demo: a scripted model, real tools on a real folder, and a small memory."""
 
-    def __init__(self, path: Path, *, config: MemoryConfig, rounds: int, screen: _Screen) -> None:
-        self._folder = FolderTools(path)
+    def __init__(self, folder: FolderTools, *, config: MemoryConfig, rounds: int, screen: _Screen) -> None:
+        self._folder = folder
         self._screen = screen
         toolbox = Toolbox(self._folder.tools(), max_result_characters=_RESULT_CHARACTERS)
         # llm=None: summaries are extractive, so that they are real too; the script could not write one.
@@ -187,8 +191,9 @@ class Demo:
 class _Screen:
     """Prints what happens, one line for each step; on a terminal the size of the context stands below them."""
 
-    def __init__(self, console: Console, *, is_quiet: bool) -> None:
+    def __init__(self, console: Console, *, errors: Console, is_quiet: bool) -> None:
         self._console = console
+        self._errors = errors
         self._is_quiet = is_quiet
         self._status: Status | None = None
         self._waiting: list[str] = []
@@ -238,7 +243,7 @@ class _Screen:
                 self._waiting.append(f"     {event}")
 
     def fail(self, problem: str) -> None:
-        self._console.print(Text(self._printable(f"error: {problem}"), style="red"), soft_wrap=True)
+        self._errors.print(Text(self._printable(f"error: {problem}"), style="red"), soft_wrap=True)
 
     def conclude(self, report: Report) -> None:
         self._line("")

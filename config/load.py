@@ -69,7 +69,7 @@ def load(
     Raises:
         ConfigError: Any value is wrong; the message names the key, the value, what is allowed and where it stands.
     """
-    project, home = Path(project_dir or Path.cwd()), Path(home_dir or Path.home())
+    project, home = Path(project_dir or _working_dir()), Path(home_dir or Path.home())
     layers = layers_of(project, home, os.environ if environ is None else environ)
     _refuse_unknown(arguments)
     given = _strongest(layers)
@@ -81,6 +81,13 @@ def load(
         settings=tuple(_settings(memory, values.get("preset"), origins)),
         files=tuple(config_files(project, home)),
     )
+
+
+def _working_dir() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"the working directory cannot be found: {error.strerror or error}") from error
 
 
 def _refuse_unknown(arguments: Mapping[str, Any]) -> None:

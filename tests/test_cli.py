@@ -376,8 +376,13 @@ def test_demo_compresses_and_accounts_for_itself(aloop: Callable[..., Done]) -> 
     assert done.json["statistics"]["compression_count"] >= 2
 
 
-def test_demo_of_a_folder_that_is_not_there_is_code_2(aloop: Callable[..., Done]) -> None:
-    assert aloop("demo", "--path", "no/such/folder").code == 2
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_demo_of_a_folder_that_is_not_there_is_one_sentence_and_code_2(
+    aloop: Callable[..., Done], option: tuple[str, ...]
+) -> None:
+    done = aloop("demo", "--path", "no/such/folder", *option)
+
+    assert (done.code, done.out, done.err) == (2, "", "error: there is no folder 'no/such/folder'\n")
 
 
 # --- the command itself -----------------------------------------------------------------------------------------------
@@ -435,8 +440,42 @@ def test_a_mistake_in_a_process_is_one_line_and_code_2(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error(run_file: Path, tmp_path: Path) -> None:
-    command = f"{sys.executable} -m agent preview run.json --json | head -n 1"
-    environ = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    done = in_a_shell("preview run.json --json | head -n 1", tmp_path)
 
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "demo --json", "replay run.json", "replay run.json --json", "validate run.json", "config"]
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_one_sentence_and_code_2(run_file: Path, tmp_path: Path, command: str) -> None:
+    told, untold = in_a_shell(f"{command} > /dev/full", tmp_path), in_a_shell(f"{command} > /dev/full 2>&1", tmp_path)
+
+    assert (told.returncode, told.stderr) == (2, "error: the output cannot be written: No space left on device\n")
+    assert untold.returncode == 2
+
+
+def test_a_closed_output_is_one_sentence_and_code_2(tmp_path: Path) -> None:
+    done = in_a_shell("config >&-", tmp_path)
+
+    assert (done.returncode, done.stderr) == (2, "error: the output cannot be written: Bad file descriptor\n")
+
+
+@pytest.mark.parametrize("command", ["config", "config --json", "--help"])
+def test_a_reader_that_went_away_ends_it_as_other_tools(tmp_path: Path, command: str) -> None:
+    done = in_a_shell(f"{command} | :", tmp_path, before="set -o pipefail; ")
+
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def in_a_shell(command: str, cwd: Path, *, before: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"{before}{sys.executable} -m agent {command}"],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "HOME": str(cwd), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
