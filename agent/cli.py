@@ -1,7 +1,7 @@
 """The command `aloop`. Results go to standard output, progress and errors to standard error; `--json` gives one object.
 
-Exit codes: 0 all is well, 1 something was found, 2 the user's mistake or output that cannot be written, 130 interrupted,
-141 the reader of the output went away.
+Exit codes: 0 all is well, 1 something was found, 2 the user's mistake or output that cannot be written,
+130 interrupted, 141 the reader of the output went away.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import textwrap
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,14 +20,14 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from memory import ContextOverflowError, MemoryConfig, MemoryManager, format_stats
-from memory.events import Compressed, Event
+from memory import CompressionStrategy, ContextOverflowError, MemoryConfig, MemoryManager, format_stats
+from memory.events import Compressed, Degraded, Event, FloorReached, OverBudget
 from memory.messages import ToolCall
 from memory.native import to_wire
 
 from .agent import ReActAgent
 from .base import AgentResult, Step
-from .explorer import TASK, explorer, findings_in
+from .explorer import TASK, explorer, findings_in, lines_about
 from .files import FolderTools
 from .scripted import ScriptedModel
 from .tools import Toolbox
@@ -36,6 +38,7 @@ OWN_SOURCE = Path(__file__).resolve().parent.parent / "memory"
 
 # A longer result would be half of the demo's small context.
 _RESULT_CHARACTERS = 8_000
+_COLUMNS = 80
 
 
 def run_demo(
@@ -99,9 +102,9 @@ class Survivor:
     ref: str
     """Of the archived message in which it was read."""
     recalled: tuple[str, ...]
-    """References of what `recall` finds for the name, best first."""
+    """References of what `recall` finds for the name, best first; `ref` is one of them."""
     excerpt: str
-    """What it shows of the best."""
+    """The lines of that message that begin with the name's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,31 +164,33 @@ class Demo:
         )
 
     def _survivor(self, answer: str) -> Survivor | None:
-        """Find the first name in the answer that stands in no original message of the context any more."""
+        """Find a name in the answer that stands in no original message of the context any more.
+
+        The first one whose source is what `recall` finds first, else the first one that it finds.
+        """
         context = self._memory.get_context_for_llm()[:-1]  # without the answer itself
         in_sight = "\n".join(_text(message) for message in context if not _is_summary(message))
-        for finding in findings_in(answer):
-            for name in finding.names:
-                if name not in in_sight and (ref := self._read_in(finding.path, name)):
-                    hits = self._memory.recall(name)
-                    return Survivor(
-                        name=name,
-                        path=finding.path,
-                        ref=ref,
-                        recalled=tuple(hit.ref for hit in hits),
-                        excerpt=hits[0].excerpt,
-                    )
-        return None
+        names = ((name, finding.path) for finding in findings_in(answer) for name in finding.names)
+        found = [one for name, path in names if name not in in_sight and (one := self._recalled(name, path))]
+        return next((one for one in found if one.recalled[0] == one.ref), found[0] if found else None)
 
-    def _read_in(self, path: str, name: str) -> str | None:
-        """Return the archived message in which the name was read in that file, the first one."""
+    def _recalled(self, name: str, path: str) -> Survivor | None:
+        """Return what the archive holds on a name that was read in a file, None where `recall` does not find it."""
+        recalled = tuple(hit.ref for hit in self._memory.recall(name))
+        texts = {ref: text for ref, text in self._read_in(path, name) if ref in recalled}
+        if not texts:
+            return None
+        ref, text = min(texts.items(), key=lambda one: recalled.index(one[0]))
+        return Survivor(name=name, path=path, ref=ref, recalled=recalled, excerpt=lines_about(name, text))
+
+    def _read_in(self, path: str, name: str) -> Iterator[tuple[str, str]]:
+        """Yield the archived results of reading that file in which the name stands, with their references."""
         paths: dict[str, str] = {}
         for record in self._memory.archive:
             paths |= {made.id: made.arguments for made in record.reading.calls if made.id}
             for result in record.reading.results:
                 if name in result.text and json.dumps(path) in paths.get(result.call_id or "", ""):
-                    return record.ref
-        return None
+                    yield record.ref, result.text
 
 
 class _Screen:
@@ -204,14 +209,15 @@ class _Screen:
     def introduce(self, folder: Path, config: MemoryConfig) -> None:
         self._threshold_tokens = config.compression_threshold
         self._line(f"A ReAct loop explores {folder}", style="bold")
+        self._line(f"Task: {TASK}")
+        self._line("")
         self._line(
-            "A script plays the model: no key, no network. Tools, files, token counts and compressions are real."
-        )
-        self._line(
-            f"The memory compresses at {config.compression_threshold:,} tokens ({config.compression_strategy}, the "
-            f"newest {config.short_term_size} messages stay); prices are those of {MODEL}."
+            "A script plays the model: no key, no network. Tools, files, token counts and compressions are real. Above "
+            f"{config.compression_threshold:,} tokens the memory compresses ({config.compression_strategy}): the "
+            f"newest {config.short_term_size} messages stay. Prices are those of {MODEL}."
         )
         self._line("")
+        self._line("step  tokens  what the model does", style="bold")
 
     def live(self) -> AbstractContextManager[object]:
         """Show the size of the context while the block runs, where there is a terminal to show it on."""
@@ -224,10 +230,10 @@ class _Screen:
         # Compressions happen while a step's results are added, before the step itself is told.
         grown_to = self._compressed_from or context_tokens
         self._compressed_from = 0
-        calls = ", ".join(_describe(made) for made in step.response.tool_calls) or "answers"
+        calls = _describe(step.response.tool_calls) or "answers"
         failed = sum(result.is_error for result in step.results)
         errors = f" ({failed} failed)" if failed else ""
-        self._line(f"{step.iteration:3}  {grown_to:6,} tokens  {calls}{errors}")
+        self._line(f"{step.iteration:4}  {grown_to:6,}  {calls}{errors}", indent=14)
         while self._waiting:
             self._line(self._waiting.pop(0), style="green")
         if self._status is not None:
@@ -238,9 +244,9 @@ class _Screen:
             case Compressed():
                 self._compression_count += 1
                 self._compressed_from = event.tokens_before
-                self._waiting.append(f"     compressed {_describe_compression(event)}")
             case _:
-                self._waiting.append(f"     {event}")
+                pass
+        self._waiting.append(f"      {_describe_event(event)}")
 
     def fail(self, problem: str) -> None:
         self._errors.print(Text(self._printable(f"error: {problem}"), style="red"), soft_wrap=True)
@@ -254,8 +260,10 @@ class _Screen:
             self._line(
                 "The folder holds too little text: the memory never had to compress. Try a larger one with --path."
             )
+            self._line("")
         if report.survivor is not None:
             self._explain(report.survivor)
+            self._line("")
         self._line(format_stats(report.stats))
         self._line("")
         if report.stats["compression_count"]:
@@ -263,18 +271,20 @@ class _Screen:
         self._line(f"Done in {report.seconds:.1f} seconds.")
 
     def _explain(self, survivor: Survivor) -> None:
-        found = " and ".join(survivor.recalled[:2]) + "; the first reads"
         self._line(
-            f"{survivor.name} was read in {survivor.path}, in message {survivor.ref}, which has left the context: the "
-            f"answer has it from the memory's summary.\n"
-            f"What has left is archived as it was: memory.recall({survivor.name!r}) finds {found}:"
+            f"{survivor.name} was read in {survivor.path}, in message {survivor.ref.removeprefix('r')}. That message "
+            "has left the context; the answer has the name from the memory's summary. The archive has the message as "
+            f"it was: memory.recall({survivor.name!r}) finds it, as {survivor.ref}, and there stands"
         )
-        self._line("".join(f"  | {line}\n" for line in survivor.excerpt.splitlines()))
+        for line in survivor.excerpt.splitlines():
+            self._line(f"  | {_cut(line, _COLUMNS - 4)}".rstrip())
 
-    def _line(self, text: str, *, style: str = "") -> None:
+    def _line(self, text: str, *, style: str = "", indent: int = 2) -> None:
+        """Print a text, each line of it wrapped to 80 columns where it has words to wrap at."""
         if not self._is_quiet:
             # Text: brackets in a file's name are no markup. Soft wrap: a line stays a line in a file or a pipe.
-            self._console.print(Text(self._printable(text), style=style), soft_wrap=True)
+            wrapped = "\n".join(_wrapped(line, indent) for line in self._printable(text).split("\n"))
+            self._console.print(Text(wrapped, style=style), soft_wrap=True)
 
     def _printable(self, text: str) -> str:
         """Replace what a file's name or text could do to a terminal, and what this one cannot show."""
@@ -282,37 +292,79 @@ class _Screen:
         return plain.encode(self._console.encoding, "replace").decode(self._console.encoding)
 
 
-def _describe(made: ToolCall) -> str:
-    """Return a call as a short line: `read_file agent/base.py 121`."""
-    values = [str(value) for name, value in json.loads(made.arguments).items() if name != "line_count"]
-    return " ".join([made.name, *values])
+def _describe(calls: Sequence[ToolCall]) -> str:
+    """Return calls as a short line: `read_file agent/base.py, agent/agent.py from line 101`."""
+    parts: list[str] = []
+    for made, before in zip(calls, [None, *calls], strict=False):
+        name = "" if before and before.name == made.name else f"{made.name} "
+        parts.append(name + _describe_arguments(json.loads(made.arguments)))
+    return ", ".join(parts).strip()
+
+
+def _describe_arguments(arguments: dict[str, Any]) -> str:
+    first_line = arguments.get("first_line", 1)
+    begin = f" from line {first_line}" if first_line > 1 else ""
+    return " ".join(str(arguments[name]) for name in ("path", "text", "command") if name in arguments) + begin
+
+
+def _describe_event(event: Event) -> str:
+    match event:
+        case Compressed():
+            return _describe_compression(event)
+        case Degraded():
+            return f"{event.failed} failed ({event.reason}); {event.next} is next"
+        case FloorReached():
+            return f"nothing more can be taken out: {event.tokens:,} tokens, above {event.threshold_tokens:,}"
+        case OverBudget():
+            return f"a call of ${event.next_call_usd:.4f} would pass the limit of ${event.limit_usd:.4f}"
 
 
 def _describe_compression(event: Compressed) -> str:
+    """Return `compressed 8,032 -> 3,267 tokens (-59%), messages 3-10 now a summary`."""
     saved = 100 * (1 - event.tokens_after / event.tokens_before)
-    done = {
-        f"became a summary of {event.summary_tokens:,} tokens ({event.method})": event.summarised_count,
-        f"{event.masked_count} masked": event.masked_count,
-        f"{event.dropped_count} dropped": event.dropped_count,
-    }
-    what = ", ".join(text for text, count in done.items() if count)
-    return (
-        f"{event.tokens_before:,} -> {event.tokens_after:,} tokens (-{saved:.0f}%): "
-        f"{event.first_ref} to {event.last_ref} {what}"
+    messages = f"messages {event.first_ref.removeprefix('r')}-{event.last_ref.removeprefix('r')}"
+    fates = {"in a summary": event.summarised_count, "masked": event.masked_count, "dropped": event.dropped_count}
+    done = ", ".join(f"{count} {fate}" for fate, count in fates.items() if count)
+    # The other strategies leave some messages between the first and the last alone.
+    fate = "now a summary" if event.strategy == CompressionStrategy.SLIDING_WINDOW else f"now {done}"
+    return f"compressed {event.tokens_before:,} -> {event.tokens_after:,} tokens (-{saved:.0f}%), {messages} {fate}"
+
+
+def _wrapped(line: str, indent: int) -> str:
+    if len(line) <= _COLUMNS:
+        return line
+    lines = textwrap.wrap(
+        line,
+        _COLUMNS,
+        subsequent_indent=" " * indent if line[:1] in {" ", "-"} else "",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+    return "\n".join(lines)
+
+
+def _cut(line: str, width: int) -> str:
+    """Return a line of at most that many characters, cut between words where it has some."""
+    if len(line) <= width:
+        return line
+    kept = line[: width - 4]
+    at = kept.rfind(" ")
+    return f"{kept[:at] if at > width // 2 else kept} ..."
 
 
 def _gauge(tokens: int, threshold_tokens: int, compression_count: int) -> str:
     filled = min(20, 20 * tokens // threshold_tokens)
     bar = "#" * filled + "." * (20 - filled)
-    return f"{bar} {tokens:,} of {threshold_tokens:,} tokens, {compression_count} compressions"
+    compressions = f"{compression_count} compression{'s' * (compression_count != 1)}"
+    return f"{bar} {tokens:,} of {threshold_tokens:,} tokens, {compressions}"
 
 
 def _comparison(stats: dict[str, Any]) -> str:
     sent = stats["total_input_tokens"]
     return (
         f"With the whole history in each of them, the same {stats['request_count']} requests would have sent "
-        f"{sent + stats['total_savings']:,} tokens instead of {sent:,}."
+        f"{sent + stats['total_savings']:,} tokens instead of {sent:,}. (The total above has the "
+        f"{stats['total_output_tokens']:,} tokens of the replies in it too.)"
     )
 
 

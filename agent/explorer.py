@@ -1,15 +1,16 @@
 """The script of the demo: it explores a folder in the place of a model.
 
 What to do next is written down here. What it *knows* it reads from the messages that it is sent, as a model does:
-what the memory has not kept, it cannot name.
+what the memory has not kept, it cannot name. Only where a name is defined it keeps on a list of its own, so that it
+does not take an import for a definition.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -62,6 +63,7 @@ class Context:
     def __init__(self, messages: Sequence[Wire]) -> None:
         self._messages = messages
         self._said = "\n".join(_text(message) for message in messages if message["role"] != "tool")
+        self._known = set(_NAME.findall(self._said))
 
     @property
     def newest_results(self) -> list[str]:
@@ -69,8 +71,10 @@ class Context:
         last_reply = max(index for index, message in enumerate(self._messages) if message["role"] == "assistant")
         return [_text(message) for message in self._messages[last_reply + 1 :]]
 
-    def names_of(self, path: str) -> list[str]:
-        """Return the names that notes and summaries give beside a path, those that only programs use first."""
+    def names_of(self, path: str, defined: Sequence[str]) -> list[str]:
+        """Return what is still known of a file's definitions; where it has none, the words noted beside its path."""
+        if defined:
+            return [name for name in dict.fromkeys(defined) if name in self._known]
         about = re.compile(rf"^(?:Note: |- )?{re.escape(path)}(?::\d+)?[ (:](.*)$", re.MULTILINE)
         found = (name for line in about.findall(self._said) for name in _NAME.findall(line))
         return sorted(dict.fromkeys(found), key=_is_plain_word)
@@ -81,13 +85,22 @@ def findings_in(answer: str) -> list[Finding]:
     return [Finding(path=path, names=tuple(names.split(", "))) for path, names in _FINDING.findall(answer)]
 
 
+def lines_about(name: str, text: str, *, count: int = 2) -> str:
+    """Return a few lines of what was read, beginning with the one that defines a name, or else says it first."""
+    lines = text.splitlines()
+    about = [index for index, line in enumerate(lines) if re.search(rf"\b{re.escape(name)}\b", line)]
+    defining = (index for index in about if any(found == name for _, found in _definitions(lines[index])))
+    first = next(defining, about[0] if about else len(lines))
+    return "\n".join(lines[first : first + count])
+
+
 def _explore(rounds: int) -> Generator[Reply, Context, None]:
     context = yield Reply("First I look at what is here.", [call("list_files")])
     files = _files_to_read(context.newest_results[0])
     if not files:
         yield Reply("There is nothing here that can be read as text.")
     unread = deque((path, 1) for path in files)
-    seen: dict[str, None] = {}  # in the order of reading
+    defined: dict[str, list[str]] = {}  # by file, in the order of reading
     searched: set[str] = set()
     thought = f"{len(files)} files may hold text; I begin with the largest."
     for number in range(1, rounds + 1):
@@ -95,17 +108,18 @@ def _explore(rounds: int) -> Generator[Reply, Context, None]:
         if not chunks:
             break
         context = yield Reply(thought, [_read(path, line) for path, line in chunks])
+        for (path, _), text in zip(chunks, context.newest_results, strict=True):
+            defined.setdefault(path, []).extend(name for _, name in _definitions(text))
         thought = _take_notes(chunks, context.newest_results) or "Nothing to note there."
         unread.extend(_what_follows(chunks, context.newest_results))
-        seen |= dict.fromkeys(path for path, _ in chunks)
-        name = _something_old(context, seen, searched) if number % ROUNDS_PER_SEARCH == 0 else None
+        name = _something_old(context, defined, searched) if number % ROUNDS_PER_SEARCH == 0 else None
         if name:
             searched.add(name)
             context = yield Reply(f"{thought}\nEarlier I met `{name}`. Who uses it?", [call("search_files", text=name)])
             thought = f"`{name}` stands in {len(context.newest_results[0].splitlines())} lines."
     count_lines = call("run_command", command=f"wc -l {shlex.quote(files[0])}")
     context = yield Reply(thought, [count_lines, call("run_command", command="python --version")])
-    yield Reply(_report(context, seen))
+    yield Reply(_report(context, defined))
 
 
 def _files_to_read(listing: str) -> list[str]:
@@ -126,9 +140,15 @@ def _take_notes(chunks: Sequence[tuple[str, int]], results: Sequence[str]) -> st
 
 def _note(path: str, text: str) -> str | None:
     """Return a note on the first definition in what was read, or on a long word: not all folders hold programs."""
-    defined = next(iter(_DEFINITION.findall(text)), None)
-    line, name = defined or max(_words(text), key=lambda word: len(word[1]), default=("", ""))
+    line, name = next(iter(_definitions(text)), None) or max(
+        _words(text), key=lambda word: len(word[1]), default=("", "")
+    )
     return f"Note: {path}:{line} has `{name}`." if name else None
+
+
+def _definitions(text: str) -> list[tuple[str, str]]:
+    """Return what is defined in what was read, each with its line."""
+    return [(line, keyword_name or constant) for line, keyword_name, constant in _DEFINITION.findall(text)]
 
 
 def _words(text: str) -> list[tuple[str, str]]:
@@ -142,15 +162,19 @@ def _what_follows(chunks: Sequence[tuple[str, int]], results: Sequence[str]) -> 
     return [(path, line + LINES_PER_READ) for (path, line), text in pairs if "[more lines follow" in text]
 
 
-def _something_old(context: Context, seen: Iterable[str], searched: set[str]) -> str | None:
+def _something_old(context: Context, defined: Mapping[str, Sequence[str]], searched: Set[str]) -> str | None:
     """Return a name of the file read first that the context still holds and that was not looked up yet."""
-    names = (name for path in seen for name in context.names_of(path))
+    names = (name for path, own in defined.items() for name in context.names_of(path, own))
     return next((name for name in names if name not in searched), None)
 
 
-def _report(context: Context, seen: Iterable[str]) -> str:
-    findings = [Finding(path=path, names=tuple(context.names_of(path)[:NAMES_PER_FILE])) for path in seen]
-    lines = [str(finding) for finding in findings if finding.names]
+def _report(context: Context, defined: Mapping[str, Sequence[str]]) -> str:
+    files_of = Counter(name for own in defined.values() for name in set(own))
+    named = {
+        path: tuple(islice((name for name in context.names_of(path, own) if files_of[name] < 2), NAMES_PER_FILE))
+        for path, own in defined.items()
+    }
+    lines = [str(Finding(path=path, names=names)) for path, names in named.items() if names]
     if not lines:
         return "I read what there is, and know no name worth telling."
     return "\n".join(["The names I know, by the file they belong to, in the order in which I read them:", *lines])
@@ -168,9 +192,10 @@ def _text(message: Wire) -> str:
 _LISTED = re.compile(r"^ *([\d,]+) (.+)$", re.MULTILINE)
 _NUMBERED = re.compile(r"^(\d+): (.*)$", re.MULTILINE)
 _FINDING = re.compile(r"^- (.+?): (.+)$", re.MULTILINE)
-_NAME = re.compile(r"(?<![\w.])[A-Za-z][A-Za-z0-9_]{4,39}(?![\w.]*[/\\])")
+_NAME = re.compile(r"(?<![\w.])[A-Za-z][A-Za-z0-9_]{4,39}(?![\w.]*[/\\]|\w*\.\w)")
 _DEFINITION = re.compile(
-    r"^(\d+): \s*(?:(?:export|default|public|private|static|pub|abstract|async) )*"
-    r"(?:class|def|func|function|fn|struct|interface|trait|enum|type|module) +([A-Za-z][A-Za-z0-9_]{4,})",
+    r"^(\d+): (?:\s*(?:(?:export|default|public|private|static|pub|abstract|async) )*"
+    r"(?:class|def|func|function|fn|struct|interface|trait|enum|type|module|const) +([A-Za-z][A-Za-z0-9_]{4,})"
+    r"|([A-Z][A-Z0-9_]{4,})(?:: [^=]+)? = )",
     re.MULTILINE,
 )

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from rich.console import Console
 import agent.demo
 from agent import ScriptedModel
 from agent.demo import run_demo
-from agent.explorer import explorer
-from memory import LLMMessage, MemoryConfig
+from agent.explorer import explorer, findings_in
+from memory import CompressionStrategy, LLMMessage, MemoryConfig
 
 
 def play(path: Path | None = None, **options: Any) -> tuple[int, str]:
@@ -31,6 +32,11 @@ def report(path: Path | None = None, **options: Any) -> dict[str, Any]:
     assert code == 0
     parsed: dict[str, Any] = json.loads(printed)
     return parsed
+
+
+def too_long(lines: list[str]) -> list[str]:
+    """Lines over 80 columns, but for the folder's path, which has no words to wrap at."""
+    return [line for line in lines if len(line) > 80 and str(agent.demo.OWN_SOURCE) not in line]
 
 
 def written(root: Path, **files: str | bytes) -> Path:
@@ -60,14 +66,25 @@ def test_the_answer_names_what_only_the_memory_still_held(own_source: dict[str, 
 
     assert survivor["name"] in own_source["answer"]
     assert survivor["path"] in own_source["answer"]
-    assert survivor["recalled"]
+    assert survivor["recalled"][0] == survivor["ref"]
 
 
-def test_every_name_in_the_answer_stands_in_the_file_it_is_said_to_belong_to(own_source: dict[str, Any]) -> None:
-    for line in own_source["answer"].splitlines()[1:]:
-        path, names = line.removeprefix("- ").split(": ")
-        text = (Path(own_source["folder"]) / path).read_text()
-        assert [name for name in names.split(", ") if name not in text] == []
+def test_the_excerpt_is_where_the_name_is_defined(own_source: dict[str, Any]) -> None:
+    survivor = own_source["survivor"]
+    number, line = survivor["excerpt"].splitlines()[0].split(": ", 1)
+
+    assert survivor["name"] in line
+    assert line == (Path(own_source["folder"]) / survivor["path"]).read_text().splitlines()[int(number) - 1]
+
+
+def test_every_name_in_the_answer_is_defined_in_the_file_it_is_said_to_belong_to(own_source: dict[str, Any]) -> None:
+    findings = findings_in(own_source["answer"])
+
+    assert len(findings) > 5
+    for finding in findings:
+        text = (Path(own_source["folder"]) / finding.path).read_text()
+        defined = set(re.findall(r"^\s*(?:async )?(?:def|class) (\w+)|^(\w+)(?:: [^=]+)? = ", text, re.MULTILINE))
+        assert set(finding.names) <= {name for pair in defined for name in pair}
 
 
 def test_the_savings_are_the_difference_to_sending_everything_every_time(own_source: dict[str, Any]) -> None:
@@ -95,6 +112,36 @@ def test_what_is_printed_says_that_a_script_plays_and_ends_with_the_statistics()
     assert printed.count("compressed ") >= 3
     assert "--- Memory Statistics ---" in printed
     assert printed.splitlines()[-1].startswith("Done in ")
+
+
+def test_what_is_printed_begins_with_the_task_and_fits_80_columns() -> None:
+    lines = play()[1].splitlines()
+
+    assert any(line.startswith("Task: Explore this folder.") for line in lines[:3])
+    assert too_long(lines) == []
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+@pytest.mark.parametrize("strategy", ["selective", "deletion", "masking"])
+def test_other_strategies_tell_how_many_messages_they_took(strategy: str) -> None:
+    config = MemoryConfig(
+        max_context_tokens=16_000,
+        compression_threshold=6_000,
+        short_term_size=6,
+        compression_strategy=CompressionStrategy(strategy),
+    )
+    lines = play(config=config)[1].splitlines()
+    compressions = [line for line in lines if " compressed " in line]
+
+    assert compressions
+    assert all(re.search(r"messages \d+-\d+ now \d+ ", line) for line in compressions)
+    assert too_long(lines) == []
+
+
+def test_the_statistics_stand_apart(tmp_path: Path) -> None:
+    for path in (None, tmp_path):
+        lines = play(path)[1].splitlines()
+        assert lines[lines.index("--- Memory Statistics ---") - 1] == ""
 
 
 def test_without_a_terminal_there_are_only_plain_lines() -> None:
@@ -226,3 +273,19 @@ async def test_the_explorer_knows_only_what_it_is_sent() -> None:
 
     assert "Note: a.py:1 has `Wanted`." in counting.content
     assert "Wanted" in (await model.call_async([start, counting.message, counted])).content  # from its own note
+
+
+async def test_the_explorer_does_not_name_what_it_is_no_longer_sent() -> None:
+    model = ScriptedModel(explorer(rounds=1))
+    start = LLMMessage("user", "Explore.")
+    listing = await model.call_async([start])
+    listed = LLMMessage("tool", "100 a.py", tool_call_id=listing.tool_calls[0].id)
+    reading = await model.call_async([start, listing.message, listed])
+    read = LLMMessage("tool", "1: import Foreign\n2: class Wanted:", tool_call_id=reading.tool_calls[0].id)
+    counting = await model.call_async([start, listing.message, listed, reading.message, read])
+    counted = LLMMessage("tool", "ok", tool_call_id=counting.tool_calls[0].id)
+    summary = LLMMessage("user", "- a.py: Foreign, Other")
+
+    answer = await model.call_async([start, summary, LLMMessage("assistant", "I count."), counted])
+
+    assert "no name worth telling" in answer.content
