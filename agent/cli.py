@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -30,7 +30,7 @@ from memory.messages import DialectName
 
 from . import reports
 from .replay import preview, replay
-from .transcripts import Transcript, read_transcripts
+from .transcripts import Transcript, parse_transcripts, read_transcripts
 
 OK, FOUND, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 CLOSED = 141
@@ -111,10 +111,11 @@ def _show_version(is_wanted: bool) -> None:
 
 
 Files: TypeAlias = Annotated[
-    list[Path], typer.Argument(metavar="FILE...", help="Transcripts: JSON or JSONL, gzipped or not.")
+    list[str],
+    typer.Argument(metavar="FILE...", help="Transcripts: JSON or JSONL, gzipped or not; - is stdin."),
 ]
 OneFile: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A transcript: JSON or JSONL, gzipped or not.")
+    str, typer.Argument(metavar="FILE", help="A transcript: JSON or JSONL, gzipped or not; - is stdin.")
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Lenient: TypeAlias = Annotated[bool, typer.Option("--lenient", help="Leave out broken lines of JSONL, and say so.")]
@@ -125,8 +126,13 @@ Format: TypeAlias = Annotated[
 Strategy: TypeAlias = Annotated[
     str | None, typer.Option("--strategy", help="sliding_window, selective, deletion or masking.")
 ]
-Threshold: TypeAlias = Annotated[int | None, typer.Option("--threshold", help="Compress above this many tokens.")]
-MaxContext: TypeAlias = Annotated[int | None, typer.Option("--max-context", help="What the model accepts, in tokens.")]
+# Numbers come as text, so that a wrong one is told in the words of every other setting.
+Threshold: TypeAlias = Annotated[
+    str | None, typer.Option("--threshold", metavar="TOKENS", help="Compress above this many tokens.")
+]
+MaxContext: TypeAlias = Annotated[
+    str | None, typer.Option("--max-context", metavar="TOKENS", help="What the model accepts, in tokens.")
+]
 Preset: TypeAlias = Annotated[str | None, typer.Option("--preset", help="aggressive, balanced or conservative.")]
 Model: TypeAlias = Annotated[str | None, typer.Option("--model", help="Count and price as this model.")]
 
@@ -171,14 +177,14 @@ def replay_command(
     Exits with 1 if a replay ended early, or if anything was lost or became invalid.
     """
     config = _config(strategy, threshold, max_context, preset)
-    transcripts, are_all_read = _read(files, dialect, is_lenient)
-    with _progress("replaying", sum(len(one.messages) for one in transcripts)) as advance:
-        replays = [replay(one, config, model=model, on_message=advance) for one in transcripts]
+    given = _read(files, dialect, is_lenient, as_json=as_json)
+    with _progress("replaying", sum(len(one.messages) for one in given.transcripts)) as advance:
+        replays = [replay(one, config, model=model, on_message=advance) for one in given.transcripts]
     if as_json:
-        _print_json(reports.replays_as_dict(replays))
+        _print_json(given.as_dict(reports.replays_as_dict(replays, config)))
     else:
         reports.print_replays(_out(), replays, config)
-    raise typer.Exit(_code(all(one.is_clean for one in replays), are_all_read))
+    raise typer.Exit(_code(all(one.is_clean for one in replays), given))
 
 
 @app.command(name="preview", short_help="Show what a compression would do.")
@@ -193,14 +199,18 @@ def preview_command(
     is_lenient: Lenient = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what one compression of a whole transcript would keep, mask, summarise and drop, and why."""
+    """Show what one compression of a whole transcript would keep, mask, summarise and drop, and why.
+
+    Exits with 1 if what is left would still be more than the model accepts.
+    """
     config = _config(strategy, threshold, max_context, preset)
-    transcripts = read_transcripts(file, dialect=_dialect(dialect), is_lenient=is_lenient)
-    previews = [preview(one, config, model=model) for one in transcripts]
+    given = _read([file], dialect, is_lenient, as_json=as_json)
+    previews = [preview(one, config, model=model) for one in given.transcripts]
     if as_json:
-        _print_json({"previews": [reports.preview_as_dict(one) for one in previews]})
+        _print_json(given.as_dict({"previews": [reports.preview_as_dict(one) for one in previews]}))
     else:
         reports.print_previews(_out(), previews)
+    raise typer.Exit(_code(not any(one.is_over_limit for one in previews), given))
 
 
 @app.command(name="validate", short_help="Check transcripts by their provider's rules.")
@@ -211,14 +221,14 @@ def validate_command(
     as_json: AsJson = False,
 ) -> None:
     """Check transcripts against their provider's rules; exits with 1 if one would be rejected."""
-    transcripts, are_all_read = _read(files, dialect, is_lenient)
-    findings = [(one, validate(one.messages, one.dialect)) for one in transcripts]
+    given = _read(files, dialect, is_lenient, as_json=as_json)
+    findings = [(one, validate(one.messages, one.dialect)) for one in given.transcripts]
     if as_json:
-        _print_json({"transcripts": [reports.issues_as_dict(one, issues) for one, issues in findings]})
+        _print_json(given.as_dict({"transcripts": [reports.issues_as_dict(one, issues) for one, issues in findings]}))
     else:
         reports.print_issues(_out(), findings)
     is_valid = not any(issue.severity == "error" for _, issues in findings for issue in issues)
-    raise typer.Exit(_code(is_valid, are_all_read))
+    raise typer.Exit(_code(is_valid, given))
 
 
 @app.command(name="config", short_help="Show settings and their origins.")
@@ -240,18 +250,26 @@ def config_command(
 # --- What the commands share ------------------------------------------------------------------------------------------
 
 
-def _given(strategy: str | None, threshold: int | None, max_context: int | None, preset: str | None) -> dict[str, Any]:
+def _given(strategy: str | None, threshold: str | None, max_context: str | None, preset: str | None) -> dict[str, Any]:
     """Return the settings that were given as options, by their names in `MemoryConfig`."""
     options = {
         "compression_strategy": strategy,
-        "compression_threshold": threshold,
-        "max_context_tokens": max_context,
+        "compression_threshold": _number(threshold),
+        "max_context_tokens": _number(max_context),
         "preset": preset,
     }
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _config(strategy: str | None, threshold: int | None, max_context: int | None, preset: str | None) -> MemoryConfig:
+def _number(text: str | None) -> int | str | None:
+    """Return the whole number that a text says, else the text: `MemoryConfig` says what is allowed."""
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return text
+
+
+def _config(strategy: str | None, threshold: str | None, max_context: str | None, preset: str | None) -> MemoryConfig:
     return load(**_given(strategy, threshold, max_context, preset)).memory
 
 
@@ -259,24 +277,43 @@ def _dialect(name: str | None) -> DialectName | None:
     return None if name is None else dialect_named(name).name
 
 
-def _read(files: Sequence[Path], dialect: str | None, is_lenient: bool) -> tuple[list[Transcript], bool]:
-    """Return the conversations of all files, and whether each file could be read; those that could not are told."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Input:
+    """What the named files hold."""
+
+    transcripts: list[Transcript]
+    unreadable: list[dict[str, str]]
+    """Files that could not be read, each with the reason."""
+
+    def as_dict(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Return a command's JSON with the files in it that it could not read."""
+        return found | {"unreadable": self.unreadable}
+
+
+def _read(files: Sequence[str], dialect: str | None, is_lenient: bool, *, as_json: bool) -> _Input:
+    """Return the conversations of all files; those that could not be read are told at once."""
     named = _dialect(dialect)
-    found: list[Transcript] = []
-    are_all_read = True
+    found = _Input(transcripts=[], unreadable=[])
     for path in files:
         try:
-            found += read_transcripts(path, dialect=named, is_lenient=is_lenient)
+            found.transcripts.extend(_read_one(path, named, is_lenient))
         except TranscriptError as error:
             _complain(error)
-            are_all_read = False
-    if not found:
+            found.unreadable.append({"source": path, "error": str(error)})
+    if not found.transcripts and not as_json:
         raise typer.Exit(MISTAKE)
-    return found, are_all_read
+    return found
 
 
-def _code(is_well: bool, are_all_read: bool) -> int:
-    return (OK if is_well else FOUND) if are_all_read else MISTAKE
+def _read_one(path: str, dialect: DialectName | None, is_lenient: bool) -> list[Transcript]:
+    if path != "-":
+        return read_transcripts(path, dialect=dialect, is_lenient=is_lenient)
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    return parse_transcripts(content, "standard input", dialect=dialect, is_lenient=is_lenient)
+
+
+def _code(is_well: bool, given: _Input) -> int:
+    return MISTAKE if given.unreadable else OK if is_well else FOUND
 
 
 def _out() -> Console:
@@ -292,8 +329,7 @@ def _complain(problem: object) -> None:
 
 
 def _print_json(value: Any) -> None:
-    # ASCII: lone surrogates and unusual terminals make no difference. NaN is no JSON; nothing here produces it.
-    _out().out(json.dumps(value, indent=2, allow_nan=False), highlight=False)
+    _out().out(reports.json_text(value), highlight=False)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from .agent import ReActAgent
 from .base import AgentResult, Step
 from .explorer import TASK, explorer, findings_in, lines_about
 from .files import FolderTools
+from .reports import json_text
 from .scripted import ScriptedModel
 from .tools import Toolbox
 
@@ -81,7 +82,7 @@ def run_demo(
         return 130
     report = demo.report(result, seconds=time.perf_counter() - began)
     if as_json:
-        console.out(json.dumps(report.as_dict(), indent=2), highlight=False)
+        console.out(json_text(report.as_dict()), highlight=False)
     else:
         screen.conclude(report)
     return 0

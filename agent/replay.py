@@ -141,6 +141,16 @@ class Preview:
     """What was mended before, a sentence each."""
     is_price_known: bool
     """False: nobody knows the model's price, and the plan's dollars are by the default one."""
+    tokens_beside: int
+    """System prompt and tool schemas that travel beside the messages; in none of the plan's figures."""
+    max_context_tokens: int
+    is_enabled: bool
+    """False: compression is switched off, and the plan is what asking for it would do."""
+
+    @property
+    def is_over_limit(self) -> bool:
+        """Whether what the plan leaves is more than the model accepts, so that the loop would be stopped."""
+        return self.is_enabled and self.plan.tokens_after + self.tokens_beside > self.max_context_tokens
 
 
 def preview(transcript: Transcript, config: MemoryConfig, *, model: str | None = None) -> Preview:
@@ -148,8 +158,16 @@ def preview(transcript: Transcript, config: MemoryConfig, *, model: str | None =
     messages, repairs = _repaired(transcript)
     memory = _memory(transcript, replace(config, enable_compression=False, max_cost_dollars=None), model)
     _add_all(memory, messages, None)
-    is_default = memory.tracker.rates(model or transcript.model).is_default
-    return Preview(transcript=transcript, plan=memory.preview(), repairs=repairs, is_price_known=not is_default)
+    plan = memory.preview()
+    return Preview(
+        transcript=transcript,
+        plan=plan,
+        repairs=repairs,
+        is_price_known=not memory.tracker.rates(model or transcript.model).is_default,
+        tokens_beside=memory.current_tokens - plan.tokens_before,
+        max_context_tokens=config.max_context_tokens,
+        is_enabled=config.enable_compression,
+    )
 
 
 def _repaired(transcript: Transcript) -> tuple[Sequence[object], tuple[str, ...]]:

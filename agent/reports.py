@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -28,11 +29,7 @@ Findings: TypeAlias = Sequence[tuple[Transcript, Sequence[Issue]]]
 
 def print_replays(console: Console, replays: Sequence[Replay], config: MemoryConfig) -> None:
     """Print one replay in full, several as a row each with their sum, and below what needs attention."""
-    _line(
-        console,
-        f"{config.compression_strategy}, compressing above {config.compression_threshold:,} of "
-        f"{config.max_context_tokens:,} tokens",
-    )
+    _line(console, _intention(config))
     if len(replays) == 1:
         _print_one(console, replays[0])
     else:
@@ -42,9 +39,25 @@ def print_replays(console: Console, replays: Sequence[Replay], config: MemoryCon
             _line(console, f"{one.transcript.source}: {remark}")
 
 
-def replays_as_dict(replays: Sequence[Replay]) -> dict[str, Any]:
+def replays_as_dict(replays: Sequence[Replay], config: MemoryConfig) -> dict[str, Any]:
     """Return the replays and their sums as JSON values."""
-    return {"transcripts": [one.as_dict() for one in replays], "totals": _totals(replays)}
+    return {
+        "is_enabled": config.enable_compression,
+        "transcripts": [one.as_dict() for one in replays],
+        "totals": _totals(replays),
+    }
+
+
+def _intention(config: MemoryConfig) -> str:
+    if not config.enable_compression:
+        return _SWITCHED_OFF
+    return (
+        f"{config.compression_strategy}, compressing above {config.compression_threshold:,} of "
+        f"{config.max_context_tokens:,} tokens"
+    )
+
+
+_SWITCHED_OFF = "compression is switched off (MEMORY_ENABLED)"
 
 
 def _print_one(console: Console, one: Replay) -> None:
@@ -86,7 +99,7 @@ def _print_many(console: Console, replays: Sequence[Replay]) -> None:
     table.add_section()
     table.add_row(f"{len(replays)} transcripts", *_sum_cells(totals))
     _line(console, "")
-    console.print(table)
+    _print_table(console, table)
     _line(console, "")
     for line in _LEGEND:
         _line(console, line)
@@ -175,16 +188,22 @@ def _remarks(one: Replay) -> Iterable[str]:
 
 def print_previews(console: Console, previews: Sequence[Preview]) -> None:
     """Print each plan: neighbours that share their fate and its reason as one row."""
-    for one in previews:
+    for number, one in enumerate(previews):
+        if number:
+            _line(console, "")
         _line(console, f"{one.transcript.source}: {one.plan.strategy}")
+        if not one.is_enabled:
+            _line(console, f"{_SWITCHED_OFF}; asking for one would do this")
         for remark in _mended(one):
             _line(console, remark)
         if one.plan.changes:
             _line(console, "")
-            console.print(_plan_table(one))
+            _print_table(console, _plan_table(one))
+            _line(console, _dollars(one))
         else:
             _line(console, f"nothing would change: {one.plan.tokens_before:,} tokens stay as they are")
-        _line(console, "")
+        if one.is_over_limit:
+            _line(console, _over_limit(one))
 
 
 def preview_as_dict(preview: Preview) -> dict[str, Any]:
@@ -196,6 +215,10 @@ def preview_as_dict(preview: Preview) -> dict[str, Any]:
         "skipped": list(preview.transcript.skipped),
         "repairs": list(preview.repairs),
         "strategy": plan.strategy,
+        "is_enabled": preview.is_enabled,
+        "is_over_limit": preview.is_over_limit,
+        "max_context_tokens": preview.max_context_tokens,
+        "tokens_beside": preview.tokens_beside,
         "tokens_before": plan.tokens_before,
         "tokens_after": plan.tokens_after,
         "usd_before": plan.usd_before,
@@ -231,7 +254,7 @@ def _plan_table(preview: Preview) -> Table:
         table.add_row("(summary)", "written", "", "", f"{plan.summary_target_tokens:,}", "at most; usually shorter")
     table.add_section()
     count, before, after = len(plan.decisions), plan.tokens_before, plan.tokens_after
-    table.add_row("all", "", f"{count}", f"{before:,}", f"{after:,}", _dollars(preview))
+    table.add_row("all", "", f"{count}", f"{before:,}", f"{after:,}", "")
     return table
 
 
@@ -251,6 +274,14 @@ def _dollars(preview: Preview) -> str:
     return f"${preview.plan.usd_before:.4f} -> ${preview.plan.usd_after:.4f} a request, {price}"
 
 
+def _over_limit(preview: Preview) -> str:
+    beside = f" and {preview.tokens_beside:,} beside them" if preview.tokens_beside else ""
+    return (
+        f"over the limit: {preview.plan.tokens_after:,} tokens in messages{beside} stay,\n"
+        f"and max_context_tokens is {preview.max_context_tokens:,}; nothing more can be taken out"
+    )
+
+
 # --- validate ---------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +289,8 @@ def print_issues(console: Console, findings: Findings) -> None:
     """Print every issue with its source, then a sum."""
     for transcript, issues in findings:
         verdict = f"{len(issues)} found" if issues else "valid"
-        _line(console, f"{transcript.source}: {transcript.dialect}, {len(transcript.messages):,} messages, {verdict}")
+        count = _counted(len(transcript.messages), "message")
+        _line(console, f"{transcript.source}: {transcript.dialect}, {count}, {verdict}")
         for text in transcript.skipped:
             _line(console, f"  skipped: {text}")
         for issue in issues:
@@ -267,7 +299,7 @@ def print_issues(console: Console, findings: Findings) -> None:
     every = [issue for _, issues in findings for issue in issues]
     errors = sum(issue.severity == "error" for issue in every)
     counts = ((len(findings), "transcript"), (errors, "error"), (len(every) - errors, "warning"))
-    _line(console, ", ".join(f"{count:,} {what}{'s' * (count != 1)}" for count, what in counts))
+    _line(console, ", ".join(_counted(count, what) for count, what in counts))
 
 
 def issues_as_dict(transcript: Transcript, issues: Sequence[Issue]) -> dict[str, Any]:
@@ -297,7 +329,7 @@ def print_settings(console: Console, loaded: Loaded) -> None:
     table.add_column("from", overflow="fold")
     for one in loaded.settings:
         table.add_row(one.key, Text(_setting_text(one.value)), Text(one.source))
-    console.print(table)
+    _print_table(console, table)
 
 
 def settings_as_dict(loaded: Loaded) -> dict[str, Any]:
@@ -319,11 +351,45 @@ def _setting_text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def json_text(value: Any) -> str:
+    """Return JSON that is read with ease: indented, in ASCII, dollars and shares to ten decimals.
+
+    ASCII: lone surrogates and unusual terminals make no difference. NaN is no JSON; nothing here produces it.
+    """
+    return json.dumps(_rounded(value), indent=2, allow_nan=False)
+
+
+def _rounded(value: Any) -> Any:
+    match value:
+        case float():
+            return round(value, 10)  # sums of floats end in dust: 0.009383999999999998
+        case dict():
+            return {key: _rounded(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_rounded(one) for one in value]
+        case _:
+            return value
+
+
 # --- Shared -----------------------------------------------------------------------------------------------------------
 
 
 def _table() -> Table:
     return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+
+
+def _print_table(console: Console, table: Table) -> None:
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.out(line.rstrip(), highlight=False)  # a table fills its last column with spaces
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _print_pairs(console: Console, rows: Iterable[tuple[str, str]]) -> None:

@@ -60,13 +60,18 @@ def read_transcripts(
         TranscriptError: The file is missing, unreadable, empty, not text, not JSON, or in no known format. The
             message names the file, and the line where there is one.
     """
-    name = str(path)
-    text = _text(Path(path))
+    return parse_transcripts(_content(path), str(path), dialect=dialect, is_lenient=is_lenient)
+
+
+def parse_transcripts(
+    content: bytes, name: str, *, dialect: DialectName | None = None, is_lenient: bool = False
+) -> list[Transcript]:
+    """Return the conversations of a file's content, as `read_transcripts` does; errors call it by that name."""
     skipped: list[str] = []
-    found = list(_conversations(_values(text, name, skipped if is_lenient else None), name))
+    found = list(_conversations(_values(_text(content, name), name, skipped if is_lenient else None), name))
     if not found:
         raise TranscriptError(f"{name} holds no messages")
-    return [_transcript(value, where, Path(path), dialect, tuple(skipped)) for where, value in found]
+    return [_transcript(value, where, Path(name), dialect, tuple(skipped)) for where, value in found]
 
 
 _BODY_KEYS: Final = ("messages", "contents", "input")
@@ -93,32 +98,37 @@ _ACCEPTED: Final = (
 # --- From bytes to JSON values ----------------------------------------------------------------------------------------
 
 
-def _text(path: Path) -> str:
+def _content(path: str | Path) -> bytes:
+    if not str(path):
+        raise TranscriptError("'' cannot be read: name a file")
     try:
-        content = path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise TranscriptError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the path
         raise TranscriptError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _text(content: bytes, name: str) -> str:
     if content.startswith(b"\x1f\x8b"):
-        content = _unpacked(content, path)
+        content = _unpacked(content, name)
     if not content.strip():
-        raise TranscriptError(f"{path} is empty")
+        raise TranscriptError(f"{name} is empty")
     try:
         # surrogatepass: recorders that write text as models made it write lone surrogates too.
         text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8", "surrogatepass")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise TranscriptError(f"{path} is not text in UTF-8; a transcript is JSON or JSONL, gzipped or not")
+        raise TranscriptError(f"{name} is not text in UTF-8; a transcript is JSON or JSONL, gzipped or not")
     return text.removeprefix("\ufeff")
 
 
-def _unpacked(content: bytes, path: Path) -> bytes:
+def _unpacked(content: bytes, name: str) -> bytes:
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise TranscriptError(f"{path} is a damaged or half-written gzip file: {error}") from error
+        raise TranscriptError(f"{name} is a damaged or half-written gzip file: {error}") from error
 
 
 def _values(text: str, name: str, skipped: list[str] | None) -> list[Located]:
@@ -130,8 +140,15 @@ def _values(text: str, name: str, skipped: list[str] | None) -> list[Located]:
     except ValueError as error:
         lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         if len(lines) == 1 or not _is_json(lines[0][1]):
-            raise TranscriptError(f"{name} is neither JSON nor JSONL: {error}") from None
+            half = ". The file seems half written" if _ends_too_early(text, error) else ""
+            raise TranscriptError(f"{name} is neither JSON nor JSONL: {error}{half}") from None
     return list(_lines(lines, name, skipped))
+
+
+def _ends_too_early(text: str, error: ValueError) -> bool:
+    return isinstance(error, json.JSONDecodeError) and (
+        error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+    )
 
 
 def _is_json(text: str) -> bool:
@@ -166,12 +183,22 @@ def _conversations(values: Sequence[Located], name: str) -> Iterator[Located]:
         for item_where, item in _items(where, value):
             if not isinstance(item, Mapping):
                 raise TranscriptError(f"{item_where} holds {_described(item)} where a message belongs; {_ACCEPTED}")
+            _refuse_body_without_list(item, item_where)
             if _is_conversation(item):
                 yield item_where, item
             else:
                 loose.append(item)
     if loose:
         yield name, {"messages": loose}
+
+
+def _refuse_body_without_list(value: Mapping[str, Any], where: str) -> None:
+    """Refuse a request body such as `{"messages": "hi"}`, which would pass for a strange message."""
+    if _is_conversation(value) or "role" in value or "type" in value:
+        return
+    for key in _BODY_KEYS:
+        if key in value:
+            raise TranscriptError(f"{where}: {key} is {_described(value[key])}, not a list of messages; {_ACCEPTED}")
 
 
 def _items(where: str, value: Any) -> Iterator[Located]:
@@ -241,12 +268,18 @@ def _dialect_found(messages: Sequence[Wire], keys: Set[str], corpus_format: obje
         return _CORPUS_FORMATS[corpus_format]
     known = [one for one in messages if any(dialect.recognise(one) is not Fit.NO for dialect in DIALECTS.values())]
     if not known:
-        raise MessageError(f"message 0 has the keys {', '.join(map(str, messages[0])) or '(none)'}; {_ACCEPTED}")
+        raise MessageError(f"message 0 has the {_strange(messages[0])}; {_ACCEPTED}")
     # What is strange in one message, the format of the others can say best.
     detected = detect(known)
     if detected is not None:
         return detected.name
     return next((name for key, name in _TELLING_KEYS.items() if key in keys), "openai_chat")
+
+
+def _strange(message: Wire) -> str:
+    if isinstance(message.get("role"), str):
+        return f"role {message['role'][:80]!r}"
+    return f"keys {', '.join(map(str, message)) or '(none)'}"
 
 
 def _readable(messages: Sequence[Wire], name: DialectName) -> DialectName:
@@ -261,5 +294,16 @@ def _readable(messages: Sequence[Wire], name: DialectName) -> DialectName:
 
 
 def _described(value: object) -> str:
-    names = {str: "a text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
-    return names.get(type(value), "null")
+    match value:
+        case str():
+            return "a text"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case _:
+            return "null"

@@ -53,10 +53,22 @@ def layers_of(project_dir: Path, home_dir: Path, environ: Mapping[str, str]) -> 
     """Return what the environment, the project's file and the user's file say, in this order.
 
     Raises:
-        ConfigError: A file cannot be read, or there is a `MEMORY_*` key that means nothing.
+        ConfigError: A file cannot be read, or there is a `MEMORY_*` key that means nothing or stands twice.
     """
-    environment = ((key, text, "environment") for key, text in environ.items())
-    return _layer(environment), *(_layer(_lines(path)) for path in files.config_files(project_dir, home_dir))
+    return _layer(_environment(environ)), *(_layer(_lines(path)) for path in files.config_files(project_dir, home_dir))
+
+
+def _environment(environ: Mapping[str, str]) -> Iterable[tuple[str, str, str]]:
+    """Yield what the environment says, with the keys of ours in upper case, as `files.read` does."""
+    seen: dict[str, str] = {}
+    for name, text in environ.items():
+        key = name.upper()
+        if not key.startswith("MEMORY_"):
+            continue
+        if key in seen:
+            raise ConfigError(f"{key} stands twice in the environment, as {seen[key]} and {name}; keep one of the two")
+        seen[key] = name
+        yield key, text, "environment"
 
 
 def _lines(path: Path) -> Iterable[tuple[str, str, str]]:

@@ -18,6 +18,8 @@ from .layers import KEYS, Given, Layer, layers_of
 from .settings import Settings
 
 _KEY_OF: Final[Mapping[str, str]] = {name: key for key, name in KEYS.items()}
+_WRITTEN: Final[Mapping[str, str]] = {"tool_policies": "; write tool=policy, and a comma between several"}
+"""How to write a value whose type alone does not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,8 @@ def load(
     """Return the effective configuration; reads at most two small files.
 
     Precedence: arguments > environment > `.aloop/config` of the project > `~/.aloop/config` > preset > defaults.
-    An empty value in the environment or a file counts as not set; `none` says "no value" where a field may have none.
+    Keys are taken in upper and lower case, in the environment as in a file. An empty value counts as not set; `none`
+    says "no value" where a field may have none.
 
     Args:
         project_dir: Where the search for the project's file begins; the working directory when None.
@@ -105,7 +108,8 @@ def _typed(layers: tuple[Layer, ...], given: Mapping[str, Given]) -> dict[str, A
         return Settings.of(layers).model_dump(exclude_unset=True)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        refused = ConfigError(f"{name} must be {allowed(name)}, got {given[name].text[:80]!r}", field=name)
+        hint = _WRITTEN.get(name, "")
+        refused = ConfigError(f"{name} must be {allowed(name)}, got {given[name].text[:80]!r}{hint}", field=name)
         raise _located(refused, given) from None
 
 

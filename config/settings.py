@@ -25,6 +25,8 @@ def _pairs_from_text(value: object) -> object:
     if not isinstance(value, str):
         return value
     pairs = [item.partition("=") for item in _items(value)]
+    if not all(tool.strip() and policy.strip() for tool, _, policy in pairs):
+        raise ValueError("not tool=policy")
     return {tool.strip(): policy.strip() for tool, _, policy in pairs}
 
 

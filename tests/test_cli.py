@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -184,7 +185,69 @@ def test_preview_gives_each_unit_in_json(aloop: Callable[..., Done], run_file: P
 def test_preview_says_when_nothing_would_change(aloop: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "one.json").write_text('[{"role": "user", "content": "hi"}]')
 
-    assert "nothing would change" in aloop("preview", "one.json").out
+    assert aloop("preview", "one.json").out == (
+        "one.json: sliding_window\nnothing would change: 5 tokens stay as they are\n"
+    )
+
+
+def test_preview_of_what_cannot_be_made_to_fit_says_so_and_exits_with_1(
+    aloop: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_text(json.dumps([{"role": "user", "content": "x = 1\n" * 5_000}]))
+
+    done = aloop("preview", "run.json", "--max-context", 10_000)
+    as_json = aloop("preview", "run.json", "--max-context", 10_000, "--json")
+
+    assert (done.code, as_json.code) == (1, 1)
+    assert "over the limit" in done.out
+    assert as_json.json["previews"][0]["is_over_limit"]
+
+
+@pytest.mark.parametrize("command", ["replay", "preview"])
+def test_that_compression_is_switched_off_is_told(
+    aloop: Callable[..., Done], run_file: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("MEMORY_ENABLED", "no")
+
+    done = aloop(command, run_file, "--max-context", 1_000)
+
+    assert done.code == 0
+    assert "compression is switched off (MEMORY_ENABLED)" in done.out
+
+
+def test_lines_have_no_spaces_at_their_ends(aloop: Callable[..., Done], run_file: Path) -> None:
+    for command in (("preview", run_file, "--threshold", 2000), ("replay", run_file, run_file), ("config",)):
+        assert [line for line in aloop(*command).out.split("\n")[:-1] if line != line.rstrip()] == []
+
+
+def test_dollars_in_json_have_no_dust(aloop: Callable[..., Done], run_file: Path) -> None:
+    for command in (("replay", run_file), ("preview", run_file), ("demo",)):
+        assert re.findall(r"\d\.\d{11,}", aloop(*command, "--json").out) == []
+
+
+def test_one_is_told_in_the_singular(aloop: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(f"[{HI}]")
+
+    assert aloop("validate", "one.json").out == (
+        "one.json: openai_chat, 1 message, valid\n1 transcript, 0 errors, 0 warnings\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["replay", "preview", "validate"])
+def test_a_file_that_cannot_be_read_stands_in_the_json_too(aloop: Callable[..., Done], command: str) -> None:
+    done = aloop(command, "none.json", "--json")
+
+    assert done.code == 2
+    assert done.json["unreadable"] == [
+        {"source": "none.json", "error": "none.json cannot be read: No such file or directory"}
+    ]
+
+
+def test_a_dash_reads_standard_input(tmp_path: Path) -> None:
+    done = in_a_shell(f"validate - <<< '[{HI}]'", tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("standard input: openai_chat, 1 message, valid")
 
 
 # --- validate ---------------------------------------------------------------------------------------------------------
@@ -287,7 +350,9 @@ def test_a_file_that_is_not_there_is_one_sentence_and_code_2(
     [
         (("--threshold", "-1"), "compression_threshold must be a whole number, 50 or more, got -1"),
         (("--threshold", "0"), "got 0"),
-        (("--threshold", "nan"), "Invalid value for '--threshold'"),
+        (("--threshold", "nan"), "error: compression_threshold must be a whole number, 50 or more, got 'nan'"),
+        (("--threshold", "1e5"), "got '1e5'"),
+        (("--max-context", "many"), "error: max_context_tokens must be a whole number, 100 or more, got 'many'"),
         (("--threshold", "200000"), "at most max_context_tokens (100000)"),
         (("--max-context", "5"), "max_context_tokens must be"),
         (("--strategy", "slide"), "one of sliding_window, selective, deletion, masking"),

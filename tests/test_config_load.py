@@ -11,6 +11,7 @@ import pytest
 
 import config
 from config import Loaded
+from memory import MemoryConfig
 from memory.config import FIELD_NAMES, CompressionStrategy, ToolPolicy
 from memory.errors import ConfigError
 
@@ -141,7 +142,25 @@ def test_a_file_may_be_written_as_such_files_are(place: Place, line: str, size: 
 def test_keys_of_others_are_left_alone(place: Place) -> None:
     place.write(place.project, "ANTHROPIC_API_KEY=secret\nPATH='a # b'\n")
 
-    assert place.load({"HOME": "/x", "memory_enabled": "?"}).memory == place.load().memory
+    assert place.load({"HOME": "/x", "memoryenabled": "?"}).memory == place.load().memory
+
+
+def test_keys_may_be_written_in_lower_case_in_the_environment_as_in_a_file(place: Place) -> None:
+    place.write(place.project, "memory_preset=aggressive\n")
+
+    assert place.load().memory == MemoryConfig.preset("aggressive")
+    assert place.load({"memory_preset": "conservative"}).memory == MemoryConfig.preset("conservative")
+
+
+def test_a_key_in_both_cases_is_refused(place: Place) -> None:
+    with pytest.raises(ConfigError, match=r"MEMORY_PRESET stands twice in the environment, as .* keep one"):
+        place.load({"memory_preset": "aggressive", "MEMORY_PRESET": "balanced"})
+
+
+@pytest.mark.parametrize("text", ["x", "shell", "shell=", "=drop", "shell=drop,x"])
+def test_a_policy_without_a_tool_or_a_tool_without_one_tells_how_to_write_it(place: Place, text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"one of keep, .*got '{text}'; write tool=policy"):
+        place.load({"MEMORY_TOOL_POLICIES": text})
 
 
 def test_an_empty_variable_counts_as_not_set(place: Place) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.transcripts import Transcript, read_transcripts
+from agent.transcripts import Transcript, parse_transcripts, read_transcripts
 from memory.dialects import DIALECTS
 from memory.errors import ConfigError, TranscriptError
 from memory.messages import DialectName
@@ -156,11 +156,15 @@ def test_lone_surrogates_are_kept(text: str, tmp_path: Path) -> None:
         ('["hello"]', r"\[0\] holds a text where a message belongs"),
         ('{"messages": [1]}', "message 0 is a number"),
         ('[{"foo": 1}]', "in no known format: message 0 has the keys foo"),
+        ('[{"role": "alien"}]', "in no known format: message 0 has the role 'alien'"),
+        ('{"messages": "x"}', "messages is a text, not a list of messages"),
+        ('{"contents": {"role": "user"}}', "contents is an object, not a list of messages"),
         ("[{}]", "in no known format: message 0 has the keys"),
         ('[{"role": "robot", "content": "hi"}]', "in no known format: message 0"),
         ('[{"role": "user", "content": "hi"}, {"foo": 1}]', "in no known format: message 1: role is NoneType"),
         ("not json", "neither JSON nor JSONL"),
-        ('[{"role": "user", "content": "hi"', "neither JSON nor JSONL"),
+        ('[{"role": "user", "content": "hi"', "neither JSON nor JSONL.*The file seems half written"),
+        ('{\n  "messages": [\n    {"role": "us', "neither JSON nor JSONL.*The file seems half written"),
         ("[" * 100_000, "nested too deeply|neither JSON nor JSONL"),
         (b"\x00\x01\x02\xff", "is not text in UTF-8"),
         (b"\xff\xd8\xff\xe0JFIF", "is not text in UTF-8"),
@@ -197,6 +201,17 @@ def test_a_lenient_reading_leaves_out_a_half_written_line_and_says_so(tmp_path: 
 def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(TranscriptError, match=r"none\.json cannot be read: No such file"):
         read_transcripts(tmp_path / "none.json")
+
+
+def test_no_name_is_a_clear_error() -> None:
+    with pytest.raises(TranscriptError, match="'' cannot be read: name a file"):
+        read_transcripts("")
+
+
+def test_content_is_read_under_a_name_of_its_own() -> None:
+    (found,) = parse_transcripts(lines(CHAT).encode(), "standard input")
+
+    assert (found.id, found.source, list(found.messages)) == ("standard input", "standard input", CHAT)
 
 
 def test_a_directory_is_a_clear_error(tmp_path: Path) -> None:
