@@ -1,10 +1,13 @@
 """A loop of your own on plain OpenAI dicts. The memory is the lines marked with <--; no key, no network.
 
 Put your client in the place of `ask`: `client.chat.completions.create(model=..., messages=..., tools=...)`.
+
+Run it from the root of the repository, after `make demo`: `.venv/bin/python examples/bare_loop.py`
 """
 
 import asyncio
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 from agent import Reply, ScriptedModel, call
@@ -47,9 +50,9 @@ def main() -> None:
     print(response.content)
     print("\nStill in the context, from page 3, which left it long ago:")
     context = "\n".join(str(message) for message in memory.get_context_for_llm())
-    print(
-        "  V-21" if "V-21" in context else "  nothing", "| and the page itself:", memory.recall("V-21")[0].excerpt[:60]
-    )
+    print("  V-21" if "V-21" in context else "  nothing")
+    print("And the page itself, from the archive:")
+    print(f"  {shorten(memory.recall('V-21')[0].excerpt, 70)}")
     print()
     print(format_stats(memory.get_stats()))
 

@@ -1,4 +1,7 @@
-"""Count and price without a network: per message, per call, with the prompt cache, and for a model nobody knows."""
+"""Count and price without a network: per message, per call, with the prompt cache, and for a model nobody knows.
+
+Run it from the root of the repository, after `make demo`: `.venv/bin/python examples/costs.py`
+"""
 
 from memory import LLMMessage, TokenTracker, Usage
 
@@ -8,7 +11,8 @@ LETTER = LLMMessage("user", "Please summarise the attached minutes in five sente
 def main() -> None:
     tracker = TokenTracker()
 
-    print("One message, counted for three families (Claude and Gemini by a factor, until responses calibrate it):")
+    print("One message, counted for three families:")
+    # Claude's and Gemini's tokenizers are not public: a factor stands for them, until responses calibrate it.
     for provider, model in (
         ("openai", "gpt-4o"),
         ("anthropic", "claude-3-5-sonnet-20241022"),
@@ -16,11 +20,11 @@ def main() -> None:
     ):
         print(f"  {model:28} {tracker.count_message_tokens(LETTER, provider, model):5} tokens")
 
-    print("\n20,000 tokens in, 1,000 out:")
+    print("\n20,000 tokens in, 1,000 out; and with 18,000 of them from the prompt cache:")
     for model in ("gpt-4o", "gpt-4o-mini", "claude-3-5-sonnet-20241022", "gemini-1.5-flash"):
         cost = tracker.calculate_cost(model, input_tokens=20_000, output_tokens=1_000)
         warm = tracker.calculate_cost(model, input_tokens=20_000, output_tokens=1_000, cache_read_tokens=18_000)
-        print(f"  {model:28} ${cost:.5f}, with 18,000 of them from the prompt cache ${warm:.5f}")
+        print(f"  {model:28} ${cost:.5f}, from the cache ${warm:.5f}")
 
     print("\nA run, booked call by call:")
     tracker.record(Usage(input_tokens=12_000, output_tokens=700, cache_read_tokens=8_000), model="gpt-4o")

@@ -1,4 +1,7 @@
-"""Say what must stay word for word: override `_should_preserve`, and choose the `selective` strategy."""
+"""Say what must stay word for word: override `_should_preserve`, and choose the `selective` strategy.
+
+Run it from the root of the repository, after `make demo`: `.venv/bin/python examples/custom_strategy.py`
+"""
 
 from memory import CompressionStrategy, LLMMessage, MemoryConfig, MemoryManager, WorkingMemoryCompressor
 
@@ -37,7 +40,7 @@ def main() -> None:
         prices = [message.content for message in context if message.content.startswith("The ferry")]
         stats = memory.get_stats()
         print(f"{type(compressor).__name__}: {stats['compression_count']} compressions, {len(context)} messages left")
-        print(f"  kept word for word: {prices or 'no price'}")
+        print("  kept word for word:", *prices or ["no price"], sep="\n    ")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""Look at the next compression before it happens, pin a message that it would take, and carry it out."""
+"""Look at the next compression before it happens, pin a message that it would take, and carry it out.
+
+Run it from the root of the repository, after `make demo`: `.venv/bin/python examples/preview_and_pin.py`
+"""
+
+from textwrap import shorten
 
 from memory import LLMMessage, MemoryConfig, MemoryManager, StalePlanError
 
@@ -37,12 +42,12 @@ def main() -> None:
     try:
         memory.apply_sync(stale)
     except StalePlanError as error:
-        print(f"A plan made before the pin is refused: {error}\n")
+        print(f"A plan made before the pin is refused:\n  {error}\n")
 
     memory.apply_sync(memory.preview())
     print("Carried out; the context now:")
     for message in memory.get_context_for_llm():
-        print(f"  {message.role}: {message.content.splitlines()[0][:90]}")
+        print(f"  {message.role}: {shorten(message.content.splitlines()[0], 65)}")
     assert rule in memory.get_context_for_llm()
 
 

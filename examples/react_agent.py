@@ -1,7 +1,11 @@
-"""The reference agent: tools are plain functions, and several run() calls are one conversation."""
+"""The reference agent: tools are plain functions, and several run() calls are one conversation.
+
+Run it from the root of the repository, after `make demo`: `.venv/bin/python examples/react_agent.py`
+"""
 
 import asyncio
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 from agent import ReActAgent, Reply, ScriptedModel, Step, call
@@ -37,7 +41,8 @@ def policy(messages: Sequence[Any], tools: Sequence[Any]) -> Reply:
 
 def show(step: Step) -> None:
     for made, result in zip(step.response.tool_calls, step.results, strict=True):
-        print(f"  {made.name}({made.arguments}) -> {result.text}")
+        print(f"  {made.name}({made.arguments})")
+        print(fill(result.text, 80, initial_indent="    -> ", subsequent_indent="       "))
 
 
 async def main() -> None:
@@ -51,7 +56,8 @@ async def main() -> None:
     for task in ("What is in stock?", "Order what is missing."):
         print(f"> {task}")
         result = await agent.run(task)
-        print(f"{result}\n  ({result.end_reason} after {result.iterations} iterations)\n")
+        print(fill(str(result), 80))
+        print(f"  ({result.end_reason} after {result.iterations} iterations)\n")
     print(format_stats(agent.memory.get_stats()))
 
 

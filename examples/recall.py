@@ -1,4 +1,7 @@
-"""Nothing is lost: what a compression takes out is archived first, found by words, and given back as it was."""
+"""Nothing is lost: what a compression takes out is archived first, found by words, and given back as it was.
+
+Run it from the root of the repository, after `make demo`: `.venv/bin/python examples/recall.py`
+"""
 
 from memory import LLMMessage, MemoryConfig, MemoryManager
 

@@ -13,7 +13,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs_and_says_something(path: Path, tmp_path: Path) -> None:
+def test_an_example_runs_and_says_something_in_80_columns(path: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(path)],
         cwd=tmp_path,
@@ -26,8 +26,12 @@ def test_an_example_runs_and_says_something(path: Path, tmp_path: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_is_under_80_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 80
+def test_an_example_is_under_80_lines_and_says_how_to_run_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+
+    assert len(text.splitlines()) < 80
+    assert f"`.venv/bin/python examples/{path.name}`" in text
