@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .errors import UnknownReferenceError
+from .errors import ConfigError, UnknownReferenceError
 from .messages import Reading
 from .window import reference
 
@@ -53,7 +53,11 @@ class Archive(Protocol):
     """Where messages go before they leave the context. Records are never changed and never deleted."""
 
     def put(self, record: Record) -> None:
-        """Store a record; storing the same sequence number again changes nothing."""
+        """Store a record; storing the same message again changes nothing. One archive serves one conversation.
+
+        Raises:
+            ConfigError: Another message is known by that number.
+        """
         ...
 
     def get(self, ref: str) -> Record:
@@ -90,9 +94,13 @@ class InMemoryArchive:
         self._unindexed: list[int] = []
 
     def put(self, record: Record) -> None:
-        if record.seq not in self._records:
-            self._records[record.seq] = record
+        known = self._records.setdefault(record.seq, record)
+        if known is record:
             self._unindexed.append(record.seq)
+        elif known.message is not record.message:
+            raise ConfigError(
+                f"the archive knows another message as {record.ref}; give each MemoryManager an archive of its own"
+            )
 
     def get(self, ref: str) -> Record:
         number = str(ref).strip().removeprefix("r")

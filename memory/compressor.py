@@ -15,11 +15,11 @@ from operator import itemgetter
 from .archive import Archive, InMemoryArchive, Record
 from .config import CompressionStrategy, MemoryConfig, ToolPolicy
 from .dialects import DIALECTS, detect
-from .errors import SummaryError
+from .errors import MessageError, SummaryError
 from .events import Degraded
 from .extract import Source
 from .llm import Llm, Steps, adrive, drive
-from .messages import Dialect, Reading, ToolCall
+from .messages import Dialect, Fit, Reading, ToolCall
 from .native import like, to_wire, unwrap
 from .strategies import (
     CHARACTERS_PER_TOKEN,
@@ -39,7 +39,7 @@ from .strategies import (
 )
 from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading
 from .tokens import TiktokenCounter, TokenCounter
-from .window import SYSTEM_PROMPT, Coverage, Entry, Kind, Unit, reference, units
+from .window import OPEN_CALL, PINNED, PROTECTED_TOOL, SYSTEM_PROMPT, Coverage, Entry, Kind, Unit, reference, units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +139,7 @@ class WorkingMemoryCompressor:
         self.archive: Archive = archive if archive is not None else InMemoryArchive()
         self.strategy = strategy or self._configured_strategy()
         self._summarizers = self._ladder(summarizer)
+        self._standalone_count = 0
 
     def plan(self, view: View) -> Plan:
         """Return what a compression would do. No I/O, nothing changes."""
@@ -195,7 +196,9 @@ class WorkingMemoryCompressor:
     def _compress(self, messages: Sequence[object]) -> Steps[CompressedMemory]:
         natives = [native for message in messages for native in unwrap(message)]
         dialect = detect(natives) or DIALECTS["openai_chat"]
-        entries = [entry_of(m, seq, dialect, self.counter) for seq, m in enumerate(natives, start=1)]
+        # Numbered on from the last call: one archive must never know two messages by one reference.
+        first, self._standalone_count = self._standalone_count + 1, self._standalone_count + len(natives)
+        entries = [entry_of(m, seq, dialect, self.counter) for seq, m in enumerate(natives, start=first)]
         total = sum(entry.tokens for entry in entries)
         leading = list(takewhile(lambda entry: entry.reading.role == "system", entries))
         systems = [e for e in entries if e.reading.role == "system"] if self.config.preserve_system_prompts else leading
@@ -239,11 +242,11 @@ class WorkingMemoryCompressor:
         for index, unit in enumerate(found):
             reasons = [by_seq[e.seq] for e in unit.entries if e.seq in by_seq and e.kind is not Kind.SUMMARY]
             if unit.is_open:
-                protected[index] = "open tool call"
+                protected[index] = OPEN_CALL
             elif any(self.config.policy_for(call.name) is ToolPolicy.KEEP for call in unit.calls()):
-                protected[index] = "protected tool"
+                protected[index] = PROTECTED_TOOL
             elif reasons:
-                protected[index] = reasons[0]
+                protected[index] = PINNED if PINNED in reasons else reasons[0]
         return protected
 
     def _configured_strategy(self) -> Strategy:
@@ -401,7 +404,13 @@ def entry_of(message: object, seq: int, dialect: Dialect, counter: TokenCounter)
     Raises:
         MessageError: It is in no shape that the dialect knows.
     """
-    reading = dialect.read(to_wire(message))
+    wire = to_wire(message)
+    if dialect.recognise(wire) is Fit.NO:
+        dialect.read(wire)  # knows best what is wrong with it
+        raise MessageError(
+            f"this message is not in the format of the conversation, {dialect.name}; use one manager each"
+        )
+    reading = dialect.read(wire)
     return Entry(seq=seq, message=message, reading=reading, tokens=counter.count_reading(reading))
 
 

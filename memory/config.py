@@ -73,7 +73,8 @@ class MemoryConfig:
     """False: messages are kept, counted and priced; nothing is compressed or refused unless you ask for it."""
 
     max_context_tokens: int = 100_000
-    """What the model accepts, in tokens. At least 100. With compression enabled the context never exceeds it."""
+    """What the model accepts, in tokens. At least 100. With compression enabled the context exceeds it only
+    while a tool call is open."""
 
     compression_threshold: int = _Default(40_000)
     """Compress once the context has this many tokens. At least 50, at most `max_context_tokens`.

@@ -5,7 +5,7 @@
     ├── MessageError (ValueError)           a message is in no shape that the dialect knows
     ├── InvalidMessagesError (ValueError)   a list breaks its provider's rules; carries the issues
     ├── TranscriptError (ValueError)        a transcript file cannot be read as a conversation
-    ├── ContextOverflowError                what may never be taken out exceeds the model's window
+    ├── ContextOverflowError                what cannot be made smaller exceeds the model's window
     ├── BudgetExceededError                 the next call would pass `max_cost_dollars`
     ├── StalePlanError                      the window changed after the plan was made
     ├── SummaryError                        a summariser failed, or its answer was not usable
@@ -60,7 +60,7 @@ class InvalidMessagesError(AgentMemoryError, ValueError):
 
 
 class ContextOverflowError(AgentMemoryError):
-    """What must never be taken out is larger than `max_context_tokens`.
+    """What cannot be made smaller is larger than `max_context_tokens`: protected messages and the newest turn.
 
     `contributors` are `(reference, role, tokens)`, largest first.
     """
@@ -71,8 +71,8 @@ class ContextOverflowError(AgentMemoryError):
         self.contributors = tuple(contributors)
         largest = ", ".join(f"{ref} ({role}) {size:,}" for ref, role, size in self.contributors)
         super().__init__(
-            f"the context needs {tokens:,} tokens and max_context_tokens is {limit_tokens:,}: what is left are "
-            f"messages that are never taken out; the largest: {largest}. "
+            f"the context needs {tokens:,} tokens and max_context_tokens is {limit_tokens:,}: what is left "
+            f"cannot be made smaller (protected messages and the newest turn); the largest: {largest}. "
             "Nothing was lost. Raise max_context_tokens, shorten these messages, or unpin some."
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import SummaryError
+from .errors import MessageError, SummaryError
 from .llm import ModelCall, ModelReply
 from .tokens import TokenCounter
 from .tracker import Call, TokenTracker
@@ -58,6 +58,7 @@ class Ledger:
         self._read_tokens = 0
         self._fresh_tokens = 0
         self._written_tokens = 0
+        self._written_1h_tokens = 0
 
     @property
     def awaits_answer(self) -> bool:
@@ -124,11 +125,13 @@ class Ledger:
         whole = max(0, usage.input_tokens + avoided)
         read = self._read(request.full_repeated_tokens, whole)
         written = int((whole - read) * self._written_share())
+        written_1h = int(written * self._written_1h_tokens / self._written_tokens) if self._written_tokens else 0
         return Usage(
             input_tokens=whole,
             output_tokens=usage.output_tokens,
             cache_read_tokens=read,
-            cache_write_tokens=written,
+            cache_write_tokens=written - written_1h,
+            cache_write_1h_tokens=written_1h,
             reasoning_tokens=usage.reasoning_tokens,
         )
 
@@ -138,6 +141,7 @@ class Ledger:
         written = usage.cache_write_tokens + usage.cache_write_1h_tokens
         self._fresh_tokens += usage.input_tokens - usage.cache_read_tokens
         self._written_tokens += written
+        self._written_1h_tokens += usage.cache_write_1h_tokens
 
     def _read(self, repeated_tokens: int, whole: int) -> int:
         if self._cacheable_tokens:
@@ -192,7 +196,10 @@ class SummaryMeter:
     def after(self, call: ModelCall, reply: ModelReply | None, model: str | None) -> None:
         """Book a call: by its reported usage, else by an estimate. No reply: it ran out of time, and was billed."""
         response = reply.response if reply is not None else None
-        reported = read_usage(response)
+        try:
+            reported = read_usage(response)
+        except MessageError:  # a usage that cannot be true must not cost the summary that came with it
+            reported = None
         answer = reply.text if reply is not None else ""
         self._tracker.record(
             reported or Usage(input_tokens=self._input_tokens(call), output_tokens=self._counter.count_text(answer)),

@@ -108,7 +108,7 @@ def _metered(call: ModelCall, llm: Llm | None, meter: Meter | None) -> Iterator[
     try:
         yield answered
     except SummaryError as error:
-        if meter is not None and isinstance(error.__cause__, TimeoutError):
+        if meter is not None and isinstance(error, _TooSlowError):
             meter.after(call, None, model)
         raise
     if meter is not None:
@@ -174,7 +174,7 @@ class Llm:
         except TimeoutError as error:
             raise _too_slow(call) from error
         if failure is not None:
-            raise SummaryError(f"the model call failed with {type(failure).__name__}") from failure
+            raise _failed(failure) from failure
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()  # or Python warns that nobody awaited it
@@ -188,14 +188,15 @@ class Llm:
             SummaryError: It failed or took too long. Cancellation passes through.
         """
         try:
-            async with asyncio.timeout(call.timeout_seconds):
+            async with asyncio.timeout(call.timeout_seconds) as limit:
                 return _reply(await self._ask(call))
         except SummaryError:
             raise
         except TimeoutError as error:
-            raise _too_slow(call) from error
+            # The model's own client may time out too: that is a failure like any other.
+            raise (_too_slow(call) if limit.expired() else _failed(error)) from error
         except Exception as error:  # the user's model: anything may come out of it
-            raise SummaryError(f"the model call failed with {type(error).__name__}") from error
+            raise _failed(error) from error
 
     async def _ask(self, call: ModelCall) -> object:
         if self._call_async is not None:
@@ -252,8 +253,16 @@ _Outcome: TypeAlias = tuple[object, Exception | None]
 _ONLY_ASYNC = "this llm answers only asynchronously; use `await add_message(…)` to have it asked"
 
 
+class _TooSlowError(SummaryError):
+    """Our own time limit ran out; the provider goes on, and bills."""
+
+
+def _failed(error: Exception) -> SummaryError:
+    return SummaryError(f"the model call failed with {type(error).__name__}")
+
+
 def _too_slow(call: ModelCall) -> SummaryError:
-    return SummaryError(f"the model did not answer within {call.timeout_seconds:g} seconds")
+    return _TooSlowError(f"the model did not answer within {call.timeout_seconds:g} seconds")
 
 
 def _reply(answer: object) -> ModelReply:

@@ -77,7 +77,9 @@ class MemoryManager:
             ConfigError: A setting is out of range, `llm` is no model, or an argument contradicts `compressor`.
         """
         if config is not None and not isinstance(config, MemoryConfig):
-            raise ConfigError(f"config must be a MemoryConfig, got {type(config).__name__}; `MemoryConfig(…)` makes one")
+            raise ConfigError(
+                f"config must be a MemoryConfig, got {type(config).__name__}; `MemoryConfig(…)` makes one"
+            )
         if compressor is not None:
             own = {"strategy": strategy, "summarizer": summarizer, "archive": archive, "counter": counter}
             _refuse_contradictions(compressor, config, llm, own)
@@ -92,6 +94,10 @@ class MemoryManager:
             archive=archive,
         )
         self.archive: Archive = self._compressor.archive
+        if len(self.archive):
+            raise ConfigError(
+                f"the archive holds {len(self.archive)} messages of another conversation; give each manager its own"
+            )
         self.tracker = tracker or TokenTracker()
         self.short_term = ShortTermMemory(self.config.short_term_size)
         self.compressed_memory: CompressedMemory | None = None

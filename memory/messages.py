@@ -35,17 +35,6 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToolResult:
-    """The answer to one tool call. `text` leaves out attachments, which the reading lists apart."""
-
-    call_id: str | None
-    name: str | None
-    """The tool's name where the wire carries it (Gemini); else None."""
-    text: str
-    is_error: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """An image, sound, film or document: counted by the provider's rule, never by its base64."""
 
@@ -59,6 +48,19 @@ class Attachment:
     """OpenAI's `detail` of an image."""
     page_count: int | None = None
     duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    """The answer to one tool call."""
+
+    call_id: str | None
+    name: str | None
+    """The tool's name where the wire carries it (Gemini); else None."""
+    text: str
+    is_error: bool = False
+    attachments: tuple[Attachment, ...] = ()
+    """What it shows, where the message has more than this result; the reading lists it too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ _ACCEPTED = (
     "an LLMMessage, a dict in the format of OpenAI chat, OpenAI Responses, Anthropic or Gemini, "
     "or a response or message object of one of their SDKs"
 )
+_LLM_MESSAGE_FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id", "name"})
+"""A Responses item has a `type` besides: then it stays a dict."""
 _DEEPEST = 8
 """SDK objects inside a dict are looked for this many levels down; tool arguments may nest for ever."""
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
@@ -63,7 +65,8 @@ def to_wire(message: object) -> Wire:
 
 def like(original: object, wire: dict[str, Any]) -> object:
     """Return an edited message in the caller's own kind: an `LLMMessage` stays one, everything else is the dict."""
-    return LLMMessage.from_wire(wire) if isinstance(original, LLMMessage) else wire
+    is_ours = isinstance(original, LLMMessage) and wire.keys() <= _LLM_MESSAGE_FIELDS
+    return LLMMessage.from_wire(wire) if is_ours else wire
 
 
 def _field(message: object, name: str) -> Any:

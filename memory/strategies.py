@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from .config import CompressionStrategy, ToolPolicy
-from .messages import Reading, ToolCall
-from .window import NEWEST_USER, Entry, Kind, Unit
+from .messages import Attachment, Reading, ToolCall
+from .window import OPEN_CALL, PINNED, PROTECTED_TOOL, Entry, Kind, Unit
 
 
 class Action(StrEnum):
@@ -403,8 +403,8 @@ def _total(decisions: Sequence[Decision], plan: Plan) -> int:
     return sum(decision.tokens_after for decision in decisions) + plan.summary_target_tokens
 
 
-CLAMPABLE_REASONS = frozenset({NEWEST_USER})
-"""Protected units whose tool results may be clamped all the same: a provider that carries results and the user's
+UNTOUCHABLE = frozenset({PINNED, PROTECTED_TOOL, OPEN_CALL})
+"""Why a unit's results may not even be clamped. Elsewhere they may: a provider that carries results and the user's
 words in one message must not make a giant result untouchable."""
 
 
@@ -414,7 +414,7 @@ def _clampable(decisions: Sequence[Decision], situation: Situation) -> list[int]
         for index, decision in enumerate(decisions)
         if decision.action is Action.KEEP
         and any(entry.reading.results for entry in decision.unit.entries)
-        and (index not in situation.protected or situation.protected[index] in CLAMPABLE_REASONS)
+        and (index not in situation.protected or situation.protected[index] not in UNTOUCHABLE)
     ]
 
 
@@ -451,9 +451,12 @@ def maskable_results(entry: Entry) -> list[int]:
     """Return the indices of the entry's results that a placeholder would shorten."""
     if entry.kind is not Kind.ORIGINAL:
         return []
-    if _is_one_result(entry.reading) and entry.reading.attachments:
-        return [0]  # a screenshot is large without a word
-    return [i for i, result in enumerate(entry.reading.results) if len(result.text) > _MASKABLE_CHARACTERS]
+    # A screenshot is large without a word.
+    return [
+        index
+        for index, result in enumerate(entry.reading.results)
+        if len(result.text) > _MASKABLE_CHARACTERS or _attachments(entry.reading, index)
+    ]
 
 
 def placeholder(call: ToolCall | None, entry: Entry, index: int) -> str:
@@ -468,20 +471,26 @@ def placeholder(call: ToolCall | None, entry: Entry, index: int) -> str:
 
 def _extent(reading: Reading, index: int) -> str:
     text = reading.results[index].text
-    attachments = Counter(part.kind for part in reading.attachments) if _is_one_result(reading) else Counter()
+    attachments = Counter(part.kind for part in _attachments(reading, index))
     counts = [(text.count("\n") + (not text.endswith("\n")), "line")] if text or not attachments else []
     counts += [(count, kind) for kind, count in attachments.items()]
     return ", ".join(f"{count:,} {what}{'s' * (count != 1)}" for count, what in counts)
 
 
 def result_share(entry: Entry, index: int) -> int:
-    """Estimate the tokens of one result from its share of the message's characters."""
+    """Estimate the tokens of one result from its share of the message's characters and attachments."""
     reading = entry.reading
     if _is_one_result(reading):
         return entry.tokens
     parts = [reading.text, reading.reasoning, *(call.arguments for call in reading.calls)]
     total = sum(map(len, parts)) + sum(len(result.text) for result in reading.results)
-    return entry.tokens * len(reading.results[index].text) // max(1, total)
+    shown = max(0, entry.tokens - int(total / CHARACTERS_PER_TOKEN)) if reading.attachments else 0
+    share = (entry.tokens - shown) * len(reading.results[index].text) // max(1, total)
+    return share + shown * len(_attachments(reading, index)) // max(1, len(reading.attachments))
+
+
+def _attachments(reading: Reading, index: int) -> tuple[Attachment, ...]:
+    return reading.attachments if _is_one_result(reading) else reading.results[index].attachments
 
 
 def _is_one_result(reading: Reading) -> bool:

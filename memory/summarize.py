@@ -24,7 +24,7 @@ class Summary:
     text: str
     method: str
     """`model` or `extractive`; a summariser of your own has a name of its own."""
-    digest: Digest = field(repr=False)
+    digest: Digest = field(default_factory=Digest, repr=False)
     """What it knows beyond its text, for the summary that will absorb this one."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .archive import Archive, Record, searchable_text
-from .errors import SummaryError, UnknownReferenceError
+from .errors import ConfigError, SummaryError, UnknownReferenceError
 from .llm import Llm, Steps, drive
 from .messages import Reading
 from .strategies import Action, Situation, Strategy
@@ -144,7 +144,13 @@ def check_archive(make: Callable[[], Archive]) -> None:
     message = {"role": "user", "content": "the launch code is 4711"}
     reading = Reading(role="user", text="the launch code is 4711")
     archive.put(Record(seq=3, message=message, reading=reading, tokens=6))
-    archive.put(Record(seq=3, message={"role": "user", "content": "other"}, reading=reading, tokens=6))
+    archive.put(Record(seq=3, message=message, reading=reading, tokens=6))
+    try:
+        archive.put(Record(seq=3, message={"role": "user", "content": "other"}, reading=reading, tokens=6))
+    except ConfigError:
+        pass
+    else:
+        raise AssertionError("a second message under a number that is taken must be refused, or one of them is lost")
     assert archive.get("r3").message == message, "an archived message comes back as it was, whatever is put later"
     assert [record.seq for record in archive] == [3]
     assert len(archive) == 1

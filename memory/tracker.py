@@ -192,6 +192,8 @@ class TokenTracker:
         by_model = self._by_model.setdefault(call.model or "", Totals())
         for totals in (self._all, self._by_purpose[call.purpose], by_model):
             totals.add(call, sign=sign)
+        if not by_model.calls:
+            del self._by_model[call.model or ""]
 
     @property
     def total_input_tokens(self) -> int:

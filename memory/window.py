@@ -222,6 +222,8 @@ SYSTEM_PROMPT = "system prompt"
 FIRST_USER = "first user message"
 NEWEST_USER = "newest user message"
 PINNED = "pinned"
+OPEN_CALL = "open tool call"
+PROTECTED_TOOL = "protected tool"
 
 
 class OpenCalls:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from memory import Compressed, MemoryConfig, MemoryManager, TokenCounter
+from memory import Compressed, ContextOverflowError, MemoryConfig, MemoryManager, TokenCounter
 from memory.dialects import DIALECTS
 from memory.events import Event
 from memory.messages import DialectName, Reading
@@ -54,7 +54,12 @@ class Watched:
     def add(self, message: object) -> None:
         self._note(message)
         before = len(self.events)
-        self.memory.add_message_sync(message)
+        try:
+            self.memory.add_message_sync(message)
+        except ContextOverflowError:
+            assert self.memory.current_tokens > self.memory.config.max_context_tokens
+            self._check(self.events[before:])
+            raise
         self._check(self.events[before:])
 
     async def add_async(self, message: object) -> None:
@@ -71,7 +76,7 @@ class Watched:
         self._open.add(reading)
 
     def _check(self, events: Sequence[Event]) -> None:
-        context = self.memory.get_context_for_llm()
+        context = self.memory.messages
         compressions = [event for event in events if isinstance(event, Compressed)]
         self._progress(compressions)
         self._stable_prefix(context, compressions)
@@ -81,7 +86,7 @@ class Watched:
 
     def check_in_full(self) -> None:
         """Check what costs time in proportion to the conversation."""
-        context = self.memory.get_context_for_llm()
+        context = self.memory.messages
         self._nothing_is_lost(context)
         self._native_in_native_out(context)
         self._protected_stay(context)

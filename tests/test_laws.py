@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,15 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory import (
+    Action,
     Compressed,
     CompressionStrategy,
+    ConfigError,
+    ContextOverflowError,
+    Decision,
     Degraded,
+    InMemoryArchive,
+    LLMMessage,
     MemoryConfig,
     MemoryManager,
+    MessageError,
+    Plan,
+    Situation,
     validate,
 )
 from memory.messages import DialectName
 from memory.testing import FailingSummarizer, FixedSummarizer, ScriptedLLM, WordCounter
+from memory.window import Unit
 
 from .conversations import builder_for, conversations
 from .laws import Watched
@@ -238,3 +250,101 @@ def test_a_result_that_comes_late_in_responses_still_finds_its_call() -> None:
     watched.add_all([{"role": "user", "content": "go"}, called(1), called(2), answered(1, long), called(3)])
     watched.add_all([answered(3, long), called(4), answered(4, long), called(5), answered(5, long), answered(2)])
     assert validate(watched.memory.get_context_for_llm(), "openai_responses") == []
+
+
+class CutsBetween:
+    """A strategy that drops every unit but tells the compressor that calls and results are units of their own."""
+
+    name = "cuts_between"
+
+    def plan(self, situation: Situation) -> Plan:
+        decisions = []
+        for unit in situation.units:
+            for offset, entry in enumerate(unit.entries):
+                start = unit.start + offset
+                part = Unit(start=start, stop=start + 1, entries=(entry,), tokens=entry.tokens, is_open=False)
+                drops = bool(entry.reading.results) and unit.start > 0
+                action = Action.DROP if drops else Action.KEEP
+                after = 0 if drops else entry.tokens
+                decisions.append(Decision(unit=part, action=action, reason="odd", tokens_after=after))
+        return Plan(strategy=self.name, decisions=tuple(decisions))
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+def test_a_plan_that_would_break_a_providers_rule_replaces_nothing(dialect: DialectName) -> None:
+    events: list[Any] = []
+    memory = MemoryManager(
+        small(threshold=100), dialect=dialect, counter=WordCounter(), strategy=CutsBetween(), on_event=events.append
+    )
+    build = builder_for(dialect)
+    messages = build.user("go")
+    for n in range(6):
+        messages += build.assistant("", [(f"c{n}", "read", {"n": n})])
+        messages += build.results([(f"c{n}", "read", "word " * 60)])
+    for message in messages:
+        memory.add_message_sync(message)
+    assert memory.get_context_for_llm() == messages
+    assert any(isinstance(event, Degraded) and "would break" in event.reason for event in events)
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(data=st.data())
+@settings(max_examples=25)
+def test_the_laws_hold_at_the_hard_limit_too(dialect: DialectName, strategy: str, data: st.DataObject) -> None:
+    messages = data.draw(conversations(dialect))
+    limit = data.draw(st.sampled_from([200, 400, 900]))
+    watched = Watched(small(strategy, threshold=limit // 2, max_context_tokens=limit), dialect)
+    for message in messages:
+        with contextlib.suppress(ContextOverflowError):
+            watched.add(message)
+    assert watched.memory.messages[-1] is messages[-1] or watched.memory.get_stats()["masked_count"]
+    watched.check_bytes()
+
+
+def test_after_a_compression_the_context_must_grow_before_the_next() -> None:
+    events: list[Any] = []
+    memory = MemoryManager(
+        small(threshold=300, short_term_size=2), dialect="openai_chat", counter=WordCounter(), on_event=events.append
+    )
+    memory.add_message_sync({"role": "user", "content": "word " * 290})  # a floor just below the threshold
+    for message in _chatter(60, words=20)[1:]:
+        memory.add_message_sync(message)
+    compressions = [event for event in events if isinstance(event, Compressed)]
+    gaps = [b.tokens_before - a.tokens_after for a, b in pairwise(compressions)]
+    assert gaps
+    assert min(gaps) >= 300 * 0.2
+
+
+def test_one_archive_serves_one_conversation() -> None:
+    archive = InMemoryArchive()
+    first = MemoryManager(small(threshold=100), counter=WordCounter(), archive=archive, dialect="openai_chat")
+    second = MemoryManager(small(threshold=100), counter=WordCounter(), archive=archive, dialect="openai_chat")
+    for message in _chatter(20):
+        first.add_message_sync(message)
+    with pytest.raises(ConfigError, match="archive"):
+        second.load_history_sync(_chatter(20))
+    with pytest.raises(ConfigError, match="another conversation"):
+        MemoryManager(archive=archive)
+
+
+def test_an_llm_message_in_a_responses_conversation_can_be_summarised() -> None:
+    events: list[Any] = []
+    memory = MemoryManager(
+        small(threshold=150), dialect="openai_responses", counter=WordCounter(), on_event=events.append
+    )
+    for n in range(30):
+        memory.add_message_sync(
+            LLMMessage("user" if n % 2 == 0 else "assistant", f"path/to/file_{n}.py " + "word " * 20)
+        )
+    assert any(isinstance(event, Compressed) for event in events)
+    assert not any(isinstance(event, Degraded) for event in events)
+
+
+def test_a_message_of_another_format_is_refused_once_the_format_is_known() -> None:
+    memory = MemoryManager(small(), counter=WordCounter())
+    memory.add_message_sync({"role": "user", "content": "hi"})
+    memory.add_message_sync(builder_for("openai_chat").assistant("", [("c", "f", {})])[0])
+    with pytest.raises(MessageError):
+        memory.add_message_sync({"role": "user", "parts": [{"text": "of Gemini"}]})
+    assert len(memory.messages) == 2

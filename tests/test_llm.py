@@ -7,7 +7,7 @@ import gc
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -300,13 +300,14 @@ class Watching:
         (lambda prompt: "yes", False, ["before", "yes"]),
         (lambda prompt: "yes", True, ["before"]),
         (failing(OSError()), False, ["before"]),
-        (failing(TimeoutError()), False, ["before", None]),
+        (failing(TimeoutError("connect timed out")), False, ["before"]),
+        (lambda prompt: threading.Event().wait(5), False, ["before", None]),
     ],
-    ids=["answered", "refused", "failed", "ran out of time"],
+    ids=["answered", "refused", "failed", "gave up by itself", "ran out of time"],
 )
 def test_the_meter_is_told_of_every_call_that_may_be_billed(target: object, refuses: bool, told: list[Any]) -> None:
     def one_call() -> Steps[str]:
-        return (yield CALL).text
+        return (yield replace(CALL, timeout_seconds=0.1)).text
 
     for runner in (drive, lambda *a, **k: asyncio.run(adrive(*a, **k))):
         meter = Watching(refuses)

@@ -370,8 +370,8 @@ def test_recent_results_are_masked_before_the_newest_is_clamped() -> None:
     assert reasons(plan)[0] == "masked to fit max_context_tokens"
 
 
-@pytest.mark.parametrize(("why", "action"), [(NEWEST_USER, "clamped"), (PINNED, "kept"), (FIRST_USER, "kept")])
-def test_of_protected_units_only_results_beside_the_users_words_are_clamped(why: str, action: str) -> None:
+@pytest.mark.parametrize(("why", "action"), [(NEWEST_USER, "clamped"), (PINNED, "kept"), (FIRST_USER, "clamped")])
+def test_of_protected_units_results_may_be_clamped_unless_they_are_pinned(why: str, action: str) -> None:
     plan = plan_of(SlidingWindow(), [tool(1, 9_000), said(3)], protected={0: why}, is_forced=True)
 
     assert actions(plan)[0] == action

@@ -170,6 +170,7 @@ def _read_result(draft: Draft, block: Mapping[str, Any], field: str) -> None:
             name=None,
             text="\n".join(inner.texts),
             is_error=bool(block.get("is_error")),
+            attachments=tuple(inner.attachments),
         )
     )
 

@@ -6,6 +6,7 @@ Facts come first (`writer`); this fills what room they leave, so that a plain ta
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
@@ -54,6 +55,10 @@ def _quotes(source: Source, length: int, known: str) -> Iterator[str]:
     said = _first_sentences(reading.text, length)
     if said and said[:60] not in known:
         yield f'- {source.ref} {reading.role}: "{said}"'
+    elif not said and reading.attachments and not reading.results:
+        kinds = Counter(part.kind for part in reading.attachments)
+        shown = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in kinds.items())
+        yield f'- {source.ref} {reading.role}: "({shown})"'
     for result in reading.results:
         if text := _first_sentences(result.text, length):
             yield f'- {source.ref} result: "{text}"'
