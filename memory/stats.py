@@ -16,16 +16,14 @@ def spending(tracker: TokenTracker, ledger: Ledger) -> dict[str, Any]:
     own tokens. `cost_without_memory` is what a caller would have paid who sends every message every time, the
     prompt cache working for them too; `net_cost` is that less `total_cost`, so it may be negative.
     """
-    summaries = tracker.by_purpose["summary"]
-    compression_tokens = summaries.input_tokens + summaries.output_tokens
-    net_savings = ledger.saved_tokens - compression_tokens
+    net_savings = ledger.saved_tokens - tracker.compression_tokens
     without_memory = tracker.total_input_tokens + tracker.total_output_tokens + net_savings
     return {
         "total_input_tokens": tracker.total_input_tokens,
         "total_output_tokens": tracker.total_output_tokens,
         "cached_tokens": tracker.cached_tokens,
         "total_cost": tracker.total_cost,
-        "compression_tokens": compression_tokens,
+        "compression_tokens": tracker.compression_tokens,
         "compression_cost": tracker.compression_cost,
         "total_savings": ledger.saved_tokens,
         "net_savings": net_savings,
@@ -34,7 +32,7 @@ def spending(tracker: TokenTracker, ledger: Ledger) -> dict[str, Any]:
         "net_cost": ledger.cost_without_memory_usd - tracker.total_cost,
         "cost_is_estimate": tracker.cost_is_estimate,
         "unpriced_tokens": tracker.unpriced_tokens,
-        "request_count": tracker.by_purpose["agent"].calls,
+        "request_count": tracker.request_count,
         "model": ledger.model,
     }
 

@@ -137,6 +137,7 @@ ShouldPreserve: TypeAlias = Callable[[Entry], bool]
 
 NEWEST = "newest messages"
 SHORT_TERM = "in the short-term window"
+OLDER = "older than the short-term window"
 OLDER_SUMMARY = "older summary"
 
 
@@ -151,11 +152,7 @@ class SlidingWindow:
     name: str = CompressionStrategy.SLIDING_WINDOW.value
 
     def plan(self, situation: Situation) -> Plan:
-        recent = recent_units(situation, share=self.recent_share)
-        decisions = [
-            _kept_or(Action.SUMMARISE, "older than the short-term window", situation, index, recent)
-            for index in range(len(situation.units))
-        ]
+        decisions = _all_older(Action.SUMMARISE, OLDER, situation, recent_share=self.recent_share)
         return _finished(self.name, decisions, situation, after_share=self.after_share)
 
 
@@ -167,11 +164,7 @@ class Deletion:
     name: str = CompressionStrategy.DELETION.value
 
     def plan(self, situation: Situation) -> Plan:
-        recent = recent_units(situation, share=self.recent_share)
-        decisions = [
-            _kept_or(Action.DROP, "older than the short-term window", situation, index, recent)
-            for index in range(len(situation.units))
-        ]
+        decisions = _all_older(Action.DROP, OLDER, situation, recent_share=self.recent_share)
         return _finished(self.name, decisions, situation, after_share=self.recent_share)
 
 
@@ -186,10 +179,7 @@ class Masking:
     name: str = CompressionStrategy.MASKING.value
 
     def plan(self, situation: Situation) -> Plan:
-        recent = recent_units(situation, share=self.recent_share)
-        decisions = [
-            _kept_or(Action.MASK, "old tool result", situation, index, recent) for index in range(len(situation.units))
-        ]
+        decisions = _all_older(Action.MASK, "old tool result", situation, recent_share=self.recent_share)
         plan = _finished(self.name, decisions, situation, after_share=self.recent_share)
         if situation.is_forced and plan.tokens_after > situation.limit_tokens:
             return replace(SlidingWindow().plan(situation), strategy=self.name)
@@ -277,6 +267,12 @@ def recent_units(situation: Situation, *, share: float) -> frozenset[int]:
         messages -= len(unit.entries)
         budget -= cost
     return frozenset(recent)
+
+
+def _all_older(action: Action, reason: str, situation: Situation, *, recent_share: float) -> list[Decision]:
+    """Do the same with everything that is neither protected nor recent."""
+    recent = recent_units(situation, share=recent_share)
+    return [_kept_or(action, reason, situation, index, recent) for index in range(len(situation.units))]
 
 
 def _kept_or(action: Action, reason: str, situation: Situation, index: int, recent: frozenset[int]) -> Decision:

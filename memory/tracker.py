@@ -1,4 +1,4 @@
-"""The ledger of a run: every model call, what it used, and what it cost."""
+"""Every model call of a run: what it used, and what it cost. What was saved is the ledger's affair."""
 
 from __future__ import annotations
 
