@@ -359,7 +359,7 @@ class WorkingMemoryCompressor:
     def _summary_entry(self, plan: Plan, view: View, summary: Summary) -> Entry:
         gone = _summarised(plan)
         seqs = _covered(gone)
-        wire = view.dialect.write_summary(f"{heading(*_span(seqs))}\n{summary.text}")
+        wire = view.dialect.write_user(f"{heading(*_span(seqs))}\n{summary.text}")
         message = like(next((e.message for e in gone if e.kind is not Kind.SUMMARY), gone[0].message), wire)
         entry = entry_of(message, seqs[0], view.dialect, self.counter)
         covers = Coverage(seqs=seqs, tokens=sum(original_tokens(e) for e in gone))

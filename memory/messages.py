@@ -141,8 +141,13 @@ class Dialect(Protocol):
         """List every rule of the provider that this list breaks, in the order of the messages."""
         ...
 
-    def write_summary(self, text: str) -> dict[str, Any]:
-        """Build the message that stands for what was summarised; spoken by the user role."""
+    @property
+    def system_is_beside(self) -> bool:
+        """Whether a system prompt travels beside the messages (Anthropic, Gemini) and not among them."""
+        ...
+
+    def write_user(self, text: str) -> dict[str, Any]:
+        """Build a message of the user role that says this: a task, or what stands for summarised messages."""
         ...
 
     def replace_results(self, message: Wire, texts: Mapping[int, str]) -> dict[str, Any]:
@@ -153,8 +158,11 @@ class Dialect(Protocol):
         """
         ...
 
-    def write_result(self, call: ToolCall, text: str) -> dict[str, Any]:
-        """Build the message that answers one call; for repairs."""
+    def write_results(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> list[dict[str, Any]]:
+        """Build the messages that answer the calls of one response: one for all of them, or one each.
+
+        `results[i]` answers `calls[i]`; its text and `is_error` are taken, ids and names are the call's.
+        """
         ...
 
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:

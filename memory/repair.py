@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import dropwhile, islice, takewhile
+from typing import Any
 
 from .dialects import DIALECTS, detect, dialect_named
 from .dialects.mending import MENDERS, Mender
@@ -177,7 +178,7 @@ class _Draft:
             return
         first = self.entries[0]
         self._note(code, first, "the user's opening is missing; a line that says so was put before it")
-        self.entries.insert(0, self._new_entry(first, self._dialect.write_summary(OPENING)))
+        self.entries.insert(0, self._new_entry(first, self._dialect.write_user(OPENING)))
 
     def _pairs(self) -> dict[int, dict[int, _Result]]:
         """Return, per entry (by identity), which call (by index) is answered by which result."""
@@ -224,13 +225,17 @@ class _Draft:
 
     def _is_answerable(self, call: ToolCall) -> bool:
         """Say whether a result could name this call; one whose id was lost, where ids pair, is beyond repair."""
-        (result,) = self._dialect.read(self._dialect.write_result(call, NO_RESULT)).results or (None,)
+        (result,) = self._dialect.read(self._write_no_result(call)).results or (None,)
         return result is not None and bool(_result_keys(result))
 
     def _no_result(self, entry: _Entry, index: int) -> _Result:
         call = entry.reading.calls[index]
         self._note(self._mender.unanswered_code, entry, f"a result was added that says that {call.name} has none")
-        return _Result(self._new_entry(entry, self._dialect.write_result(call, NO_RESULT)), 0)
+        return _Result(self._new_entry(entry, self._write_no_result(call)), 0)
+
+    def _write_no_result(self, call: ToolCall) -> dict[str, Any]:
+        result = ToolResult(call_id=call.id, name=call.name, text=NO_RESULT)
+        return self._dialect.write_results([call], [result])[0]
 
     def _anchor(self, position: int) -> int:
         """Return behind which position results of this entry go: not between the items of one response."""

@@ -9,16 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.dialects import DIALECTS, validate
-from memory.messages import DialectName, Reading, ToolCall
+from memory.messages import Dialect, DialectName, Reading, ToolCall, ToolResult
 
 from .conversations import DIALECT_NAMES, SIGNATURE, Call, builder_for, conversations
 
 CACHE = {"type": "ephemeral"}
 
 
+def write_result(dialect: Dialect, call: ToolCall, text: str) -> dict[str, Any]:
+    (message,) = dialect.write_results([call], [ToolResult(call_id=call.id, name=call.name, text=text)])
+    return message
+
+
+
 @pytest.mark.parametrize("dialect", DIALECT_NAMES)
 def test_a_summary_is_a_user_message_that_says_it(dialect: DialectName) -> None:
-    summary = DIALECTS[dialect].write_summary("what went before")
+    summary = DIALECTS[dialect].write_user("what went before")
 
     assert DIALECTS[dialect].read(summary) == Reading(role="user", text="what went before")
     assert validate([summary], dialect) == []
@@ -41,7 +47,7 @@ def test_a_summary_between_two_units_leaves_the_list_valid(dialect: DialectName,
     messages = data.draw(conversations(dialect, long_texts=False))
     at = data.draw(st.sampled_from(unit_starts(dialect, messages)))
 
-    with_summary = [*messages[:at], DIALECTS[dialect].write_summary("x"), *messages[at:]]
+    with_summary = [*messages[:at], DIALECTS[dialect].write_user("x"), *messages[at:]]
 
     assert [issue for issue in validate(with_summary, dialect) if issue.severity == "error"] == []
 
@@ -183,11 +189,26 @@ def test_an_answer_is_the_result_of_its_call(dialect: DialectName) -> None:
     asked = [*build.user("do it"), *build.assistant(calls=[("c1", "f", {"a": 1})])]
     (call,) = [call for message in asked for call in own.read(message).calls]
 
-    answer = own.write_result(call, "none")
+    answer = write_result(own, call, "none")
 
     (result,) = own.read(answer).results
     assert (result.call_id, result.text) == (call.id, "none")
     assert validate([*asked, answer], dialect) == []
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+def test_the_answers_of_parallel_calls_stand_together_and_say_which_failed(dialect: DialectName) -> None:
+    build, own = builder_for(dialect), DIALECTS[dialect]
+    asked = [*build.user("do it"), *build.assistant(calls=[("c1", "f", {"a": 1}), ("c2", "g", {})])]
+    calls = [call for message in asked for call in own.read(message).calls]
+    results = [ToolResult(call_id=c.id, name=c.name, text=f"of {c.name}", is_error=c.name == "g") for c in calls]
+
+    answers = own.write_results(calls, results)
+
+    read = [result for answer in answers for result in own.read(answer).results]
+    assert [(result.call_id, result.text) for result in read] == [(c.id, f"of {c.name}") for c in calls]
+    assert validate([*asked, *answers], dialect) == []
+    assert own.write_results([], []) == []
 
 
 @pytest.mark.parametrize(
@@ -208,7 +229,7 @@ def test_every_kind_of_responses_call_gets_an_answer_of_its_own_kind(item: dict[
     own = DIALECTS["openai_responses"]
     (call,) = own.read(item).calls
 
-    assert validate([item, own.write_result(call, "none")], "openai_responses") == []
+    assert validate([item, write_result(own, call, "none")], "openai_responses") == []
 
 
 TWO_CALLS: list[Call] = [("a", "f", {}), ("b", "g", {})]
@@ -272,4 +293,4 @@ def test_writing_never_changes_the_callers_message(dialect: DialectName, data: s
 def test_a_legacy_function_call_is_answered_by_a_function_message() -> None:
     call = ToolCall(id=None, name="f", arguments="{}", kind="function_call")
 
-    assert DIALECTS["openai_chat"].write_result(call, "x") == {"role": "function", "name": "f", "content": "x"}
+    assert write_result(DIALECTS["openai_chat"], call, "x") == {"role": "function", "name": "f", "content": "x"}

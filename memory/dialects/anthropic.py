@@ -37,6 +37,10 @@ class Anthropic:
     def splits_responses(self) -> bool:
         return False
 
+    @property
+    def system_is_beside(self) -> bool:
+        return True
+
     def recognise(self, message: Wire) -> Fit:
         """Say how well a message fits: sure by any block type but text that only Anthropic has."""
         if not has_role(message, _ROLES) or not _FOREIGN_KEYS.isdisjoint(message) or "content" not in message:
@@ -66,7 +70,7 @@ class Anthropic:
         """List every rule that the messages break; the rules stand in anthropic_rules.py."""
         return check(messages)
 
-    def write_summary(self, text: str) -> dict[str, Any]:
+    def write_user(self, text: str) -> dict[str, Any]:
         return {"role": "user", "content": [{"type": "text", "text": text}]}
 
     def replace_results(self, message: Wire, texts: Mapping[int, str]) -> dict[str, Any]:
@@ -77,8 +81,10 @@ class Anthropic:
             "content": [{**block, "content": texts[index]} if index in texts else block for block, index in numbered],
         }
 
-    def write_result(self, call: ToolCall, text: str) -> dict[str, Any]:
-        return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": text}]}
+    def write_results(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> list[dict[str, Any]]:
+        """Build the one user message that carries all results: they must all stand in the next message (AN-1)."""
+        blocks = [_result_block(call, result) for call, result in zip(calls, results, strict=True)]
+        return [{"role": "user", "content": blocks}] if blocks else []
 
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
         """Return a copy without these; thinking alone is nothing, because it belongs to what it led to."""
@@ -173,6 +179,11 @@ def _read_result(draft: Draft, block: Mapping[str, Any], field: str) -> None:
             attachments=tuple(inner.attachments),
         )
     )
+
+
+def _result_block(call: ToolCall, result: ToolResult) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": call.id, "content": result.text}
+    return block | ({"is_error": True} if result.is_error else {})
 
 
 def _read_source(draft: Draft, kind: str, source: Mapping[str, Any], field: str) -> None:

@@ -28,6 +28,10 @@ class Gemini:
     def splits_responses(self) -> bool:
         return False
 
+    @property
+    def system_is_beside(self) -> bool:
+        return True
+
     def recognise(self, message: Wire) -> Fit:
         """Say how well a message fits: `parts` and no `content` is nobody else's."""
         if "content" in message or "type" in message:
@@ -51,7 +55,7 @@ class Gemini:
         """List every rule that the contents break; the rules stand in gemini_rules.py."""
         return check(messages)
 
-    def write_summary(self, text: str) -> dict[str, Any]:
+    def write_user(self, text: str) -> dict[str, Any]:
         return {"role": "user", "parts": [{"text": text}]}
 
     def replace_results(self, message: Wire, texts: Mapping[int, str]) -> dict[str, Any]:
@@ -62,11 +66,10 @@ class Gemini:
             "parts": [_say(part, texts[index]) if index in texts else part for part, index in numbered],
         }
 
-    def write_result(self, call: ToolCall, text: str) -> dict[str, Any]:
-        response: dict[str, Any] = {"name": call.name, "response": {"output": text}}
-        if call.id is not None:
-            response["id"] = call.id
-        return {"role": "user", "parts": [{"functionResponse": response}]}
+    def write_results(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> list[dict[str, Any]]:
+        """Build the one content that carries all responses: as many as there were calls (GE-3)."""
+        parts = [_response_part(call, result) for call, result in zip(calls, results, strict=True)]
+        return [{"role": "user", "parts": parts}] if parts else []
 
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
         """Return a copy without these; thoughts alone are nothing, because they belong to what they led to."""
@@ -120,6 +123,14 @@ def _read_response(draft: Draft, response: Mapping[str, Any], field: str) -> Non
     for index, part in enumerate(parts_at(response.get("parts") or [], f"{field}.parts")):
         if not _read_media(draft, part, f"{field}.parts[{index}]"):
             draft.skip(part)
+
+
+def _response_part(call: ToolCall, result: ToolResult) -> dict[str, Any]:
+    # "output" and "error" are the keys that FunctionResponse.response names (google-genai 3.4, types.py).
+    response: dict[str, Any] = {"name": call.name, "response": {"error" if result.is_error else "output": result.text}}
+    if call.id is not None:
+        response["id"] = call.id
+    return {"functionResponse": response}
 
 
 def _text_key(body: object) -> str | None:

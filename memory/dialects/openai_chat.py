@@ -35,6 +35,10 @@ class OpenAIChat:
     def splits_responses(self) -> bool:
         return False
 
+    @property
+    def system_is_beside(self) -> bool:
+        return False
+
     def recognise(self, message: Wire) -> Fit:
         """Say how well a message fits: sure by `tool_calls`, a tool role, or an `image_url` part."""
         if not has_role(message, _ROLES) or not _FOREIGN_KEYS.isdisjoint(message):
@@ -62,7 +66,7 @@ class OpenAIChat:
         """List every rule that the messages break; the rules stand in openai_chat_rules.py."""
         return check(messages)
 
-    def write_summary(self, text: str) -> dict[str, Any]:
+    def write_user(self, text: str) -> dict[str, Any]:
         return {"role": "user", "content": text}
 
     def replace_results(self, message: Wire, texts: Mapping[int, str]) -> dict[str, Any]:
@@ -73,10 +77,9 @@ class OpenAIChat:
         content = [{"type": "text", "text": texts[0], **marks}] if marks else texts[0]
         return {**message, "content": content}
 
-    def write_result(self, call: ToolCall, text: str) -> dict[str, Any]:
-        if call.kind == "function_call":
-            return {"role": "function", "name": call.name, "content": text}
-        return {"role": "tool", "tool_call_id": call.id, "content": text}
+    def write_results(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> list[dict[str, Any]]:
+        """Build one tool message for each call."""
+        return [_result_message(call, result.text) for call, result in zip(calls, results, strict=True)]
 
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
         """Return a copy without these; an assistant message that said nothing else goes with its last call."""
@@ -186,6 +189,12 @@ def _read_call(draft: Draft, call: Mapping[str, Any], field: str) -> None:
         )
     )
     draft.sign(call.get("extra_content") or call.get("provider_specific_fields"))
+
+
+def _result_message(call: ToolCall, text: str) -> dict[str, Any]:
+    if call.kind == "function_call":
+        return {"role": "function", "name": call.name, "content": text}
+    return {"role": "tool", "tool_call_id": call.id, "content": text}
 
 
 def _marks_cache(part: Mapping[str, Any]) -> bool:

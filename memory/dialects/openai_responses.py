@@ -51,6 +51,10 @@ class OpenAIResponses:
     def splits_responses(self) -> bool:
         return True
 
+    @property
+    def system_is_beside(self) -> bool:
+        return False
+
     def recognise(self, message: Wire) -> Fit:
         """Say how well an item fits: sure by its type, or by a content part that only Responses has."""
         if "parts" in message or "tool_calls" in message or "tool_call_id" in message:
@@ -97,7 +101,7 @@ class OpenAIResponses:
         """List every rule that the items break; the rules stand in openai_responses_rules.py."""
         return check(messages)
 
-    def write_summary(self, text: str) -> dict[str, Any]:
+    def write_user(self, text: str) -> dict[str, Any]:
         return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
 
     def replace_results(self, message: Wire, texts: Mapping[int, str]) -> dict[str, Any]:
@@ -110,18 +114,9 @@ class OpenAIResponses:
             return dict(message)
         return {**message, **_OUTPUT_FIELDS.get(message["type"], _text_output)(message, texts[0])}
 
-    def write_result(self, call: ToolCall, text: str) -> dict[str, Any]:
-        kind = CALLS[call.kind or "function_call"].result_type
-        item = {"type": kind, RESULT_IDS.get(kind, ("call_id",))[0]: call.id}
-        if kind == "apply_patch_call_output":
-            item["status"] = "failed"
-        if kind == "mcp_approval_response":
-            return {**item, "approve": False, "reason": text}
-        if kind == "tool_search_output":
-            return {**item, "tools": []}
-        if kind == "program_output":
-            item |= {"id": call.id, "status": "incomplete"}
-        return {**item, **_OUTPUT_FIELDS.get(kind, _text_output)(item, text)}
+    def write_results(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> list[dict[str, Any]]:
+        """Build one output item for each call, of the type that the call's own type demands."""
+        return [_result_item(call, result.text) for call, result in zip(calls, results, strict=True)]
 
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
         """Return None if the item's one call or result is to go, else a copy."""
@@ -238,6 +233,20 @@ def _read_opaque(draft: Draft, kind: str, item: Wire) -> None:
         item = {key: value for key, value in item.items() if key != "result"}
     draft.is_signed = bool(item.get("encrypted_content"))
     draft.skip(item)
+
+
+def _result_item(call: ToolCall, text: str) -> dict[str, Any]:
+    kind = CALLS[call.kind or "function_call"].result_type
+    item = {"type": kind, RESULT_IDS.get(kind, ("call_id",))[0]: call.id}
+    if kind == "apply_patch_call_output":
+        item["status"] = "failed"
+    if kind == "mcp_approval_response":
+        return {**item, "approve": False, "reason": text}
+    if kind == "tool_search_output":
+        return {**item, "tools": []}
+    if kind == "program_output":
+        item |= {"id": call.id, "status": "incomplete"}
+    return {**item, **_OUTPUT_FIELDS.get(kind, _text_output)(item, text)}
 
 
 def _text_output(item: Wire, text: str) -> dict[str, Any]:
