@@ -14,6 +14,7 @@ from .dialects import DIALECTS, detect, dialect_named
 from .errors import BudgetExceededError, ConfigError, ContextOverflowError, MessageError, StalePlanError, SummaryError
 from .events import Compressed, Degraded, Event, FloorReached, OverBudget, Trigger
 from .ledger import Ledger, Request, SummaryMeter
+from .limits import Limits
 from .llm import Steps, adrive, drive
 from .messages import Dialect, DialectName
 from .native import unwrap
@@ -121,11 +122,8 @@ class MemoryManager:
         self._summaries: dict[int, Summary] = {}
         self._fixed_tokens = self._count_fixed(system, tools)
 
+        self._limits = Limits(self.config)
         self._is_compressing = False
-        self._attempted_seq = 0
-        self._compressed_seq = 0
-        self._not_before_tokens = 0
-        self._floor_told = False
         self._compression_count = 0
         self._degraded_count = 0
         self._summary_count = 0
@@ -384,44 +382,30 @@ class MemoryManager:
     def _compress_while_due(self) -> Steps[None]:
         """Compress until it is no longer due: messages may have been added while a model was asked."""
         while (trigger := self._due()) is not None:
-            self._attempted_seq = self._window.last_seq
+            self._limits.note_attempt(self._window.last_seq)
             plan = self._compressor.plan(self._view(is_forced=trigger == "limit"))
             if not self._is_worth_it(plan, trigger):
                 self._note_floor(plan)
-            elif (yield from self._carry_out(plan, trigger)):
-                self._not_before_tokens = self.current_tokens + int(self._threshold * _GROWTH_SHARE)
-                self._floor_told = False
-            else:
-                self._not_before_tokens = self.current_tokens + int(self._threshold * _RETRY_SHARE)
+            elif not (yield from self._carry_out(plan, trigger)):
+                self._limits.note_failed(tokens=self.current_tokens)
 
-    def _due(self) -> Literal["threshold", "limit"] | None:
+    def _due(self) -> Trigger | None:
         """Say why a compression is due now. Never while a call is open, never twice without new input."""
         if not self.config.enable_compression or self._is_compressing or self._window.has_open_calls:
             return None
-        if self._attempted_seq == self._window.last_seq:
-            return None
-        tokens = self.current_tokens
-        if tokens > self.config.max_context_tokens:
-            return "limit"
-        return "threshold" if tokens > self._threshold and tokens >= self._not_before_tokens else None
-
-    @property
-    def _threshold(self) -> int:
-        return self.config.compression_threshold
+        return self._limits.due(tokens=self.current_tokens, last_seq=self._window.last_seq)
 
     def _is_worth_it(self, plan: Plan, trigger: Trigger) -> bool:
         gain = plan.tokens_before - plan.tokens_after
-        return bool(plan.changes) and gain > (self._threshold * _GAIN_SHARE if trigger == "threshold" else 0)
+        return bool(plan.changes) and gain > (self._limits.smallest_gain_tokens if trigger == "threshold" else 0)
 
     def _note_floor(self, plan: Plan) -> None:
         """Nothing is worth taking out: wait for growth, and say so once."""
-        self._not_before_tokens = self.current_tokens + int(self._threshold * _RETRY_SHARE)
-        if not self._floor_told:
-            self._floor_told = True
+        if self._limits.note_floor(tokens=self.current_tokens):
             self._emit(
                 FloorReached(
                     tokens=self.current_tokens,
-                    threshold_tokens=self._threshold,
+                    threshold_tokens=self._limits.threshold_tokens,
                     irreducible_tokens=self._calibration.apply(plan.tokens_after + self._fixed_tokens),
                 )
             )
@@ -433,7 +417,7 @@ class MemoryManager:
         is_own = not units or (bool(entries) and units[0].entries[0] is entries[0])
         if plan.version != self._window.version or not is_own:
             raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
-        if not plan.changes or self._compressed_seq == self._window.last_seq:
+        if not plan.changes or self._limits.is_compressed(self._window.last_seq):
             return False
         return (yield from self._carry_out(plan, "manual"))
 
@@ -472,7 +456,7 @@ class MemoryManager:
         self._keep_summary(compaction)
         self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind is Kind.MASKED}
         self._compression_count += 1
-        self._compressed_seq = self._window.last_seq
+        self._limits.note_compressed(tokens=self.current_tokens, last_seq=self._window.last_seq)
         self.was_compressed_last_iteration = True
         self.compressed_memory = compaction.memory
         self.last_compression_savings = before - self.current_tokens
@@ -513,8 +497,8 @@ class MemoryManager:
             dialect=self._dialect_or_default,
             protected=self._window.protected(system_prompts=self.config.preserve_system_prompts),
             summaries=dict(self._summaries),
-            threshold_tokens=self._for_messages(self._threshold),
-            limit_tokens=self._for_messages(self.config.max_context_tokens),
+            threshold_tokens=self._for_messages(self._limits.threshold_tokens),
+            limit_tokens=self._for_messages(self._limits.max_context_tokens),
             task=self._window.task,
             is_forced=is_forced,
         )
@@ -539,7 +523,7 @@ class MemoryManager:
         if (
             not self.config.enable_compression
             or self._window.has_open_calls
-            or tokens <= self.config.max_context_tokens
+            or tokens <= self._limits.max_context_tokens
         ):
             return
         sizes = [(e.ref, str(e.reading.role), e.tokens) for e in self._window.entries]
@@ -548,7 +532,7 @@ class MemoryManager:
         largest = sorted(sizes, key=lambda size: -size[2])[:3]
         raise ContextOverflowError(
             tokens=tokens,
-            limit_tokens=self.config.max_context_tokens,
+            limit_tokens=self._limits.max_context_tokens,
             contributors=[(ref, role, round(self._calibration.scale * size)) for ref, role, size in largest],
         )
 
@@ -594,17 +578,6 @@ class MemoryManager:
                 self._on_event(event)
             except Exception as error:  # noqa: BLE001 - an observer's failure must not stop the loop it observes
                 logger.warning("event=%s error=%s | on_event raised", type(event).__name__, type(error).__name__)
-
-
-_GROWTH_SHARE = 0.2
-"""Of the threshold: how much the context must grow after a compression before the next, so that a high floor does
-not mean a compression at every step."""
-
-_RETRY_SHARE = 0.1
-"""Of the threshold: how much it must grow after an attempt that won nothing."""
-
-_GAIN_SHARE = 0.1
-"""Of the threshold: what a compression must win. Less would break the prompt cache for nothing."""
 
 
 def _count(plan: Plan, action: Action) -> int:

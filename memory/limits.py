@@ -1,0 +1,86 @@
+"""When a compression is due, and how much the context may hold: what was configured, and what providers taught."""
+
+from __future__ import annotations
+
+from .config import MemoryConfig
+from .events import Trigger
+
+
+class Limits:
+    """The two sizes of a context, threshold and hard limit, and the pace of compressions between them.
+
+    Sizes are calibrated tokens of a whole request. It decides, and remembers what was tried; it compresses nothing.
+    """
+
+    def __init__(self, config: MemoryConfig) -> None:
+        self._config = config
+        self.learned_tokens: int | None = None
+        """The model's own limit, known since it refused a longer context; None while it never did."""
+        self._attempted_seq = 0
+        self._compressed_seq = 0
+        self._not_before_tokens = 0
+        self._floor_told = False
+
+    @property
+    def max_context_tokens(self) -> int:
+        """The hard limit: the configured one, or a smaller one that the provider taught."""
+        configured = self._config.max_context_tokens
+        return configured if self.learned_tokens is None else min(configured, self.learned_tokens)
+
+    @property
+    def threshold_tokens(self) -> int:
+        """From here on it is worth compressing; below a learned limit, as the default is below the configured one."""
+        configured = self._config.compression_threshold
+        return configured if self.learned_tokens is None else min(configured, self.learned_tokens * 4 // 5)
+
+    @property
+    def smallest_gain_tokens(self) -> int:
+        """What a compression at the threshold must win; less would break the prompt cache for nothing."""
+        return int(self.threshold_tokens * _GAIN_SHARE)
+
+    def learn(self, tokens: int) -> None:
+        """Remember that the model accepts no more than this."""
+        self.learned_tokens = tokens if self.learned_tokens is None else min(self.learned_tokens, tokens)
+
+    def due(self, *, tokens: int, last_seq: int) -> Trigger | None:
+        """Say why a context of this size is to be compressed now; never twice without new input."""
+        if self._attempted_seq == last_seq:
+            return None
+        if tokens > self.max_context_tokens:
+            return "limit"
+        return "threshold" if tokens > self.threshold_tokens and tokens >= self._not_before_tokens else None
+
+    def is_compressed(self, last_seq: int) -> bool:
+        """Whether nothing has come since the last compression."""
+        return self._compressed_seq == last_seq
+
+    def note_attempt(self, last_seq: int) -> None:
+        """Do not try again before something new comes."""
+        self._attempted_seq = last_seq
+
+    def note_compressed(self, *, tokens: int, last_seq: int) -> None:
+        """Wait until the context has grown from this size."""
+        self._compressed_seq = last_seq
+        self._not_before_tokens = tokens + int(self.threshold_tokens * _GROWTH_SHARE)
+        self._floor_told = False
+
+    def note_failed(self, *, tokens: int) -> None:
+        """Wait a little: the attempt won nothing."""
+        self._not_before_tokens = tokens + int(self.threshold_tokens * _RETRY_SHARE)
+
+    def note_floor(self, *, tokens: int) -> bool:
+        """Wait for growth, because nothing is worth taking out. Return whether that is news."""
+        self.note_failed(tokens=tokens)
+        is_news, self._floor_told = not self._floor_told, True
+        return is_news
+
+
+_GROWTH_SHARE = 0.2
+"""Of the threshold: how much the context must grow after a compression before the next, so that a high floor does
+not mean a compression at every step."""
+
+_RETRY_SHARE = 0.1
+"""Of the threshold: how much it must grow after an attempt that won nothing."""
+
+_GAIN_SHARE = 0.1
+"""Of the threshold: what a compression must win."""

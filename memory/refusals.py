@@ -1,0 +1,137 @@
+"""What a provider's refusal means for the memory: the context is too long, its reasoning is stale, or it is malformed.
+
+Works on the SDKs' own exceptions without importing an SDK, by status, error code and the providers' sentences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+RefusalKind: TypeAlias = Literal["context_overflow", "stale_reasoning", "malformed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a provider refused a request."""
+
+    kind: RefusalKind
+    limit_tokens: int | None = None
+    """What the model accepts as input, where the provider said so; a requested output is deducted already."""
+    requested_tokens: int | None = None
+    """What the provider counted of the input, where it said so."""
+
+
+def read_refusal(error: BaseException) -> Refusal | None:
+    """Return why a provider refused, None if the error says nothing that concerns the memory.
+
+    Looks at the error and at what caused it. `malformed` is any other 400 or 422: whether the list is to blame,
+    `validate` can say.
+    """
+    chain = list(_chain(error))
+    for one in chain:
+        text = _text(one)
+        if overflow := _overflow(one, text):
+            return overflow
+        if _STALE_REASONING.search(text):
+            return Refusal(kind="stale_reasoning")
+    is_malformed = any(_status(one) in (400, 422) for one in chain)
+    return Refusal(kind="malformed") if is_malformed else None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _overflow(error: BaseException, text: str) -> Refusal | None:
+    for pattern in _SIZES:
+        if found := pattern.search(text):
+            sizes = {name: int(size.replace(",", "")) for name, size in found.groupdict().items() if size}
+            return _sized(sizes)
+    if _code(error) in _OVERFLOW_CODES or type(error).__name__ in _OVERFLOW_TYPES or _OVERFLOW.search(text):
+        return Refusal(kind="context_overflow")
+    return None
+
+
+def _sized(sizes: Mapping[str, int]) -> Refusal:
+    limit = sizes["limit"] - sizes.get("output", 0)
+    requested = sizes.get("input", sizes.get("whole", 0) - sizes.get("output", 0))
+    return Refusal(
+        kind="context_overflow",
+        limit_tokens=limit if limit > 0 else None,
+        requested_tokens=requested if requested > 0 else None,
+    )
+
+
+_N = r"(?P<{}>\d[\d,]*)"
+_SIZES = tuple(
+    re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    for pattern in (
+        # OpenAI and vLLM; the last group only where the completion is counted in (vllm-project/vllm#20409).
+        rf"maximum context length is {_N.format('limit')} tokens.{{0,80}}?(?:requested|resulted in)(?: about| over)? "
+        rf"{_N.format('whole')} tokens(?: \({_N.format('input')} (?:in|of) [^,;)]*[,;] {_N.format('output')} )?",
+        # Anthropic, the prompt alone (anthropics/claude-code#12186) and with the answer (docker/docker-agent#569).
+        rf"prompt is too long: {_N.format('input')} tokens > {_N.format('limit')}",
+        rf"exceed context limit: {_N.format('input')} \+ {_N.format('output')} > {_N.format('limit')}",
+        # Gemini (google-gemini/gemini-cli#6678).
+        rf"input token count \({_N.format('input')}\) exceeds the maximum number of tokens allowed \({_N.format('limit')}",
+        # llama.cpp (ggml-org/llama.cpp#15780) and LM Studio (lmstudio-bug-tracker#546).
+        rf"n_prompt_tokens['\"]?: ?{_N.format('input')}.{{0,40}}?n_ctx['\"]?: ?{_N.format('limit')}",
+        rf"keep the first {_N.format('input')} tokens.{{0,120}}?context length of only {_N.format('limit')}",
+    )
+)
+_OVERFLOW = re.compile(
+    # OpenAI Responses; Anthropic's stop by size (413); Bedrock; LM Studio on MLX (lmstudio-bug-tracker#2339).
+    r"exceeds the context window|context_length_exceeded|request_too_large|input is too long for requested model"
+    r"|prompt is too long|exceeds? the (?:available |maximum )?context (?:size|length|window)"
+    r"|context (?:size|length|window) (?:has been |was )?exceeded|maximum context length"
+    r"|input token count.{0,40}exceeds|exceed context limit",
+    re.IGNORECASE,
+)
+_OVERFLOW_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "request_too_large"})
+_OVERFLOW_TYPES = frozenset({"ContextWindowExceededError", "ContextWindowOverflowException"})
+"""LiteLLM's and Strands' own names for it."""
+
+_STALE_REASONING = re.compile(
+    # Anthropic: a block bound to another prefix (pydantic/pydantic-ai#7989), altered (anthropics/claude-code#63284), or
+    # signed for another conversation altogether ("Invalid `signature` in `thinking` block").
+    r"bound to a different conversation|thinking.{0,40}blocks.{0,80}cannot be modified"
+    r"|invalid [`'\"]?signature[`'\"]? in [`'\"]?thinking",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def _text(error: BaseException) -> str:
+    """Return all that the error says: its own sentence, and the provider's body where the SDK keeps it apart."""
+    body = next((value for name in _BODIES if (value := getattr(error, name, None)) is not None), "")
+    return f"{error} {body}"[:_MOST_CHARACTERS]
+
+
+_BODIES = ("body", "details", "response_json")
+_MOST_CHARACTERS = 20_000
+"""A body may quote the whole request; the sentence that matters stands at its beginning."""
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status, under the names that the SDKs and our own errors give it."""
+    for name in ("status_code", "code", "status"):
+        value = getattr(error, name, None)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return int(value)
+    return None
+
+
+def _code(error: BaseException) -> str | None:
+    """Return the provider's word for the error: OpenAI's `code`, or the `type` in the body."""
+    body = getattr(error, "body", None)
+    inner = body.get("error", body) if isinstance(body, Mapping) else {}
+    words = [getattr(error, "code", None)]
+    words += [inner.get("code"), inner.get("type")] if isinstance(inner, Mapping) else []
+    return next((word for word in words if isinstance(word, str) and word in _OVERFLOW_CODES), None)
