@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Trigger: TypeAlias = Literal["threshold", "limit", "manual"]
-"""Why a compression began: past `compression_threshold`, past `max_context_tokens`, or asked for."""
+Trigger: TypeAlias = Literal["threshold", "limit", "refusal", "manual"]
+"""Why a compression began: past `compression_threshold`, past `max_context_tokens`, because the provider refused the
+context as too long, or asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,17 +7,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from .archive import Archive, Hit
+from .archive import Archive, Hit, Record
 from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor, entry_of
 from .config import MemoryConfig
-from .dialects import DIALECTS, detect, dialect_named
-from .errors import BudgetExceededError, ConfigError, ContextOverflowError, MessageError, StalePlanError, SummaryError
+from .dialects import DIALECTS, detect, dialect_named, validate
+from .errors import (
+    BudgetExceededError,
+    ConfigError,
+    ContextOverflowError,
+    InvalidMessagesError,
+    MessageError,
+    StalePlanError,
+    SummaryError,
+)
 from .events import Compressed, Degraded, Event, FloorReached, OverBudget, Trigger
+from .following import Followed
 from .ledger import Ledger, Request, SummaryMeter
 from .limits import Limits
 from .llm import Steps, adrive, drive
 from .messages import Dialect, DialectName
 from .native import unwrap
+from .refusals import Refusal, read_refusal
 from .short_term import ShortTermMemory
 from .stats import spending
 from .strategies import Action, Plan, Strategy
@@ -120,7 +130,9 @@ class MemoryManager:
         self._dialect = dialect_named(dialect) if dialect else None
         self._window = Window(splits_responses=self._dialect_or_default.splits_responses)
         self._summaries: dict[int, Summary] = {}
+        self._fixed = (system, tools)
         self._fixed_tokens = self._count_fixed(system, tools)
+        self._followed = Followed()
 
         self._limits = Limits(self.config)
         self._is_compressing = False
@@ -129,6 +141,8 @@ class MemoryManager:
         self._summary_count = 0
         self._masked_seqs: set[int] = set()
 
+        self._awaits_answer = False
+        """A context was handed out whose answer has not been added yet; only `follow` asks."""
         self._reported: object | None = None
         """What usage was last read from, until the next message: it may be given twice."""
         self._sent_estimate = 0
@@ -172,6 +186,45 @@ class MemoryManager:
         """Take messages of an earlier run like `load_history`, without an event loop."""
         drive(self._load(messages), self._compressor.llm, meter=self._meter)
 
+    async def follow(self, messages: Iterable[object]) -> None:
+        """Make the log equal to a list that the caller keeps; for loops that build their own full list.
+
+        What is new is added. Where the list departs from what was there before (a message edited, removed, replaced),
+        what departed leaves the context, the archive keeps it, and the rest is added. Messages that differ in
+        `cache_control` alone are the same; the newest object is sent. An answer that came with the call before is
+        booked, earlier ones are history. Compresses when that is due.
+
+        Cost: one comparison a message, by identity where the caller keeps its objects; new ones as `add_message`.
+
+        Raises:
+            MessageError: A message is in no known shape; those before it were added.
+            ContextOverflowError: As with `add_message`.
+        """
+        await adrive(self._follow(list(messages)), self._compressor.llm, meter=self._meter)
+
+    def follow_sync(self, messages: Iterable[object]) -> None:
+        """Make the log equal to the caller's list like `follow`, without an event loop."""
+        drive(self._follow(list(messages)), self._compressor.llm, meter=self._meter)
+
+    async def recover(self, error: BaseException) -> bool:
+        """Do what can be done about a request that a provider refused. Return whether to send it once more.
+
+        A context that is too long for the model is compressed to a strictly smaller one, and the limit remembered;
+        reasoning that the provider no longer accepts where it stands is taken out. False: the error is about
+        something else, or nothing can be made smaller; then it is the caller's to raise again.
+
+        Args:
+            error: The SDK's own exception, or one that it caused.
+
+        Raises:
+            InvalidMessagesError: The request was malformed, and `validate` knows by which rules.
+        """
+        return await adrive(self._recover(error), self._compressor.llm, meter=self._meter)
+
+    def recover_sync(self, error: BaseException) -> bool:
+        """Do what can be done about a refused request like `recover`, without an event loop."""
+        return drive(self._recover(error), self._compressor.llm, meter=self._meter)
+
     def get_context_for_llm(self) -> list[Any]:
         """Return the messages to send, in a new list: a plain read, no I/O.
 
@@ -184,6 +237,7 @@ class MemoryManager:
         """
         self._refuse_overflow()
         self._refuse_over_budget()
+        self._awaits_answer = True
         return self._window.context
 
     def record_usage(self, usage: object, *, model: str | None = None) -> None:
@@ -209,6 +263,21 @@ class MemoryManager:
     def messages(self) -> list[Any]:
         """What `get_context_for_llm` would return, whatever the limits say; for looking, not for sending."""
         return self._window.context
+
+    def origins(self) -> list[Any | None]:
+        """Return, beside each message of the context, the message as it was added; None where a summary stands."""
+        return [self._origin(entry) for entry in self._window.entries]
+
+    def set_fixed(self, *, system: object | None = None, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Say what now travels beside the messages with every request: it is counted, never changed.
+
+        Call it before each request if that may change; the same again costs a comparison.
+        """
+        if (system, tools) != self._fixed:
+            self._fixed = (system, tools)
+            self._fixed_tokens = self._count_fixed(system, tools)
+            # It stands before the messages: a provider's cache knows nothing of what comes behind a change.
+            self._repeated_tokens = self._previous_log_tokens = 0
 
     @property
     def current_tokens(self) -> int:
@@ -282,6 +351,7 @@ class MemoryManager:
         """Return the run's figures so far. Tokens are integers, costs USD; docs/tokens-and-prices.md explains each."""
         return {
             "current_tokens": self.current_tokens,
+            "max_context_tokens": self._limits.max_context_tokens,
             **spending(self.tracker, self._ledger),
             "compression_count": self._compression_count,
             "summary_count": self._summary_count,
@@ -305,6 +375,7 @@ class MemoryManager:
             if self._window.begins_response(entry.reading):
                 self._open_request(entry)
             self._append(entry)
+        self._awaits_answer = False
         if usage is not None:
             self._report(usage, source, read_model(message) or read_model(source))
         yield from self._settle()
@@ -315,6 +386,56 @@ class MemoryManager:
                 self._append(entry)
         self._repeated_tokens = 0
         yield from self._settle()
+
+    def _follow(self, messages: Sequence[object]) -> Steps[None]:
+        common = self._followed.common(messages)
+        if common < len(self._followed):
+            common = self._withdraw(common)
+        self._window.swap(self._followed.swap(messages[:common]))
+        for message in messages[common:]:
+            self._take_over(message)
+        yield from self._settle()
+
+    def _take_over(self, message: object) -> None:
+        """Add a message of the caller's list; an answer is booked if a request waits for one."""
+        entries = self._read(message)
+        self._followed.add(message, first_seq=self._window.last_seq + 1)
+        for entry in entries:
+            if self._window.begins_response(entry.reading) and (self._awaits_answer or self._ledger.awaits_answer):
+                self._open_request(entry)
+                self._awaits_answer = False
+            self._append(entry)
+
+    def _withdraw(self, length: int) -> int:
+        """Take out of the context what departed from the caller's list. Return how much of the list still stands."""
+        gone = self._window.withdraw(self._followed.cut(length))
+        for entry in gone:
+            self._keep(entry)
+        if not self._window.entries:
+            # A summary stood for some of it: everything that is still in the list is added once more.
+            length = 0
+            self._followed.clear()
+        self._window.log_tokens = sum(self._tokens_as_added(entry) for entry in self._window.entries)
+        self.short_term.clear()
+        for entry in self._window.entries[-self.config.short_term_size :]:
+            self.short_term.add_message(entry.message)
+        self._repeated_tokens = min(self._repeated_tokens, self._window.tokens)
+        self._previous_log_tokens = min(self._previous_log_tokens, self._window.log_tokens)
+        return length
+
+    def _keep(self, entry: Entry) -> None:
+        if entry.kind is Kind.ORIGINAL:
+            self.archive.put(Record(seq=entry.seq, message=entry.message, reading=entry.reading, tokens=entry.tokens))
+
+    def _origin(self, entry: Entry) -> Any | None:
+        if entry.kind is Kind.SUMMARY:
+            return None
+        return entry.message if entry.kind is Kind.ORIGINAL else self.archive.get(entry.ref).message
+
+    def _tokens_as_added(self, entry: Entry) -> int:
+        if entry.covers is not None:
+            return entry.covers.tokens
+        return entry.tokens if entry.kind is Kind.ORIGINAL else self.archive.get(entry.ref).tokens
 
     def _settle(self) -> Steps[None]:
         """Compress what is due after messages were added, and refuse what cannot be made to fit."""
@@ -410,6 +531,41 @@ class MemoryManager:
                 )
             )
 
+    def _recover(self, error: BaseException) -> Steps[bool]:
+        refusal = read_refusal(error)
+        if refusal is None or self._is_compressing:
+            return False
+        match refusal.kind:
+            case "context_overflow":
+                return self.config.enable_compression and (yield from self._shrink(refusal))
+            case "stale_reasoning":
+                return False
+            case "malformed":
+                issues = validate(self._window.context, self._dialect_or_default)
+                if errors := [issue for issue in issues if issue.severity == "error"]:
+                    raise InvalidMessagesError(errors) from error
+                return False
+
+    def _shrink(self, refusal: Refusal) -> Steps[bool]:
+        """Learn the model's own limit, and compress to fit it. Return whether the context is smaller now."""
+        tokens = self._window.tokens
+        self._limits.learn(self._learned(refusal))
+        plan = self._compressor.plan(self._view(is_forced=True))
+        if plan.changes:
+            yield from self._carry_out(plan, "refusal")
+        return self._window.tokens < tokens
+
+    def _learned(self, refusal: Refusal) -> int:
+        """Return the limit in tokens as we count them, below what was just refused."""
+        if refusal.requested_tokens is not None:
+            estimate = self._window.tokens + self._fixed_tokens
+            self._calibration.observe(estimated_tokens=estimate, reported_tokens=refusal.requested_tokens)
+        tokens = self.current_tokens
+        if refusal.limit_tokens is None:
+            return int(tokens * _REFUSED_SHARE)
+        share = refusal.limit_tokens / (refusal.requested_tokens or tokens)
+        return int(tokens * min(share, _REFUSED_SHARE))
+
     def _apply(self, plan: Plan) -> Steps[bool]:
         if self._is_compressing:
             raise StalePlanError("a compression is running; ask preview() for a new plan when it is done")
@@ -423,12 +579,12 @@ class MemoryManager:
 
     def _carry_out(self, plan: Plan, trigger: Trigger) -> Steps[bool]:
         """Run a plan and splice its result in. Return whether anything changed."""
-        view = self._view(is_forced=trigger == "limit")
+        view = self._view(is_forced=trigger in ("limit", "refusal"))
         spent_before = self.tracker.compression_cost
         self._is_compressing = True
         try:
             compaction = yield from self._compressor.run(plan, view)
-            self._refuse_pinned(compaction.plan)
+            self._refuse_changed(view, compaction)
         except SummaryError as error:
             last = error.failed_steps[-1].next if error.failed_steps else plan.strategy
             for step in (*error.failed_steps, Degraded(failed=last, next="nothing", reason=str(error))):
@@ -439,10 +595,13 @@ class MemoryManager:
         self._splice(compaction, trigger, self.tracker.compression_cost - spent_before)
         return True
 
-    def _refuse_pinned(self, plan: Plan) -> None:
-        """Do not take out what was pinned while a model was asked."""
+    def _refuse_changed(self, view: View, compaction: Compaction) -> None:
+        """Do not take out what was pinned while a model was asked, nor bring back what was withdrawn."""
+        now = self._window.entries[: len(view.entries)]
+        if [entry.seq for entry in now] != [entry.seq for entry in view.entries]:
+            raise SummaryError("the history was changed while the compression ran")
         protected = self._window.protected(system_prompts=False)
-        for decision in plan.changes:
+        for decision in compaction.plan.changes:
             for entry in decision.unit.entries:
                 if protected.get(entry.seq) == PINNED:
                     raise SummaryError(f"{entry.ref} was pinned while the compression ran")
@@ -578,6 +737,10 @@ class MemoryManager:
                 self._on_event(event)
             except Exception as error:  # noqa: BLE001 - an observer's failure must not stop the loop it observes
                 logger.warning("event=%s error=%s | on_event raised", type(event).__name__, type(error).__name__)
+
+
+_REFUSED_SHARE = 0.9
+"""Of a context that was refused: the most that counts as acceptable from then on."""
 
 
 def _count(plan: Plan, action: Action) -> int:

@@ -81,7 +81,8 @@ _SIZES = tuple(
         rf"prompt is too long: {_N.format('input')} tokens > {_N.format('limit')}",
         rf"exceed context limit: {_N.format('input')} \+ {_N.format('output')} > {_N.format('limit')}",
         # Gemini (google-gemini/gemini-cli#6678).
-        rf"input token count \({_N.format('input')}\) exceeds the maximum number of tokens allowed \({_N.format('limit')}",
+        rf"input token count \({_N.format('input')}\) exceeds the maximum number of tokens allowed "
+        rf"\({_N.format('limit')}",
         # llama.cpp (ggml-org/llama.cpp#15780) and LM Studio (lmstudio-bug-tracker#546).
         rf"n_prompt_tokens['\"]?: ?{_N.format('input')}.{{0,40}}?n_ctx['\"]?: ?{_N.format('limit')}",
         rf"keep the first {_N.format('input')} tokens.{{0,120}}?context length of only {_N.format('limit')}",

@@ -8,8 +8,8 @@ reasoning that produced it) form one unit; the window is cut only between units.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain, pairwise
 
@@ -146,14 +146,17 @@ class Window:
     def append(self, entry: Entry) -> None:
         """Add the newest message. O(1)."""
         self._open_calls.add(entry.reading)
-        self.entries.append(entry)
-        self._context.append(entry.message)
-        self.tokens += entry.tokens
+        self._put(entry)
         self.log_tokens += entry.tokens
         self.last_seq = entry.seq
         self.version += 1
         self.has_cache_breakpoint = self.has_cache_breakpoint or entry.reading.has_cache_breakpoint
-        if entry.reading.role == "user":
+
+    def _put(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self._context.append(entry.message)
+        self.tokens += entry.tokens
+        if entry.reading.role == "user" and entry.kind is not Kind.SUMMARY:
             # Words beside results (Anthropic) are the user's too, but must not displace a message of their own.
             self._newest_user[bool(entry.reading.results)] = entry.seq
             self._first_user = self._first_user or entry.seq
@@ -164,6 +167,30 @@ class Window:
         self._context = [entry.message for entry in self.entries]
         self.tokens = sum(entry.tokens for entry in self.entries)
         self.version += 1
+
+    def swap(self, messages: Mapping[int, object]) -> None:
+        """Send these objects in place of the originals of these numbers, of which they are equal copies."""
+        for index, entry in enumerate(self.entries):
+            if entry.kind is Kind.ORIGINAL and entry.seq in messages:
+                self.entries[index] = replace(entry, message=messages[entry.seq])
+                self._context[index] = messages[entry.seq]
+
+    def withdraw(self, first_seq: int) -> list[Entry]:
+        """Take out every message from this number on. Return their entries.
+
+        All entries, where a summary stands for one of those messages: it cannot be told apart from the others.
+        """
+        is_summarised = any(e.covers is not None and e.covers.seqs[-1] >= first_seq for e in self.entries)
+        kept = [] if is_summarised else [entry for entry in self.entries if entry.seq < first_seq]
+        gone = self.entries[len(kept) :]
+        self.entries, self._context, self.tokens = [], [], 0
+        self._first_user, self._newest_user = None, {}
+        for entry in kept:
+            self._put(entry)
+        self.regroup(splits_responses=self.splits_responses)
+        self._pinned &= {entry.seq for entry in kept}
+        self.version += 1
+        return gone
 
     def regroup(self, *, splits_responses: bool) -> None:
         """Begin again to follow open calls, now that the format is known."""
