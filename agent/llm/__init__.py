@@ -38,15 +38,17 @@ class LLMResponse:
     """What it said; empty when it only calls tools."""
     tool_calls: tuple[ToolCall, ...] = ()
     stop_reason: StopReason
-    usage: Usage
-    """What the provider counted for this call, cached input and reasoning included."""
+    usage: Usage | None
+    """What the provider counted for this call, cached input and reasoning included; None where it did not say, as some
+    compatible servers do not when they stream."""
     message: object
     """The same answer as the memory takes it: the SDK's own response, or a message in the provider's form, untouched.
     Thinking, signatures and unknown fields are in it."""
     model: str | None = None
     """The model that answered, as the provider names it; None: the one that was asked."""
-    wasted: tuple[Usage, ...] = ()
-    """Of each attempt that broke off after the provider had begun to answer: what it will bill, as far as known."""
+    wasted: tuple[Usage | None, ...] = ()
+    """Of each attempt that broke off after the provider had begun to answer: what it had reported until then, which it
+    will bill; None where it had reported nothing."""
 
 
 class LLM(Protocol):

@@ -14,6 +14,7 @@ All are `AgentMemoryError`s; the SDK's own error is their `__cause__`. None of t
 from __future__ import annotations
 
 from memory.errors import AgentMemoryError
+from memory.usage import Usage
 
 
 class ProviderError(AgentMemoryError):
@@ -24,6 +25,8 @@ class ProviderError(AgentMemoryError):
         self.model = model
         self.status = status
         """HTTP status; None where there was no answer."""
+        self.wasted: tuple[Usage | None, ...] = ()
+        """Of each attempt that broke off after the provider had begun to answer, as in `LLMResponse.wasted`."""
         super().__init__(message)
 
 

@@ -1,0 +1,56 @@
+"""What a provider needs before it can be asked: its package, its address and a key."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from memory.errors import MissingDependencyError
+
+from .errors import CredentialsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Who is asked for which model, as the sentences of errors name it."""
+
+    provider: str
+    model: str
+    key_variables: tuple[str, ...] = ()
+    """Environment variables in which its key is usually found, the first wins."""
+    base_url: str | None = None
+    """Address of a compatible server; None: the provider's own."""
+
+    @property
+    def key_advice(self) -> str:
+        """What to do about a key, as the end of a sentence."""
+        variables = " or ".join(self.key_variables)
+        return f"set {variables} in the environment, or pass api_key=" if variables else "pass api_key="
+
+    def __str__(self) -> str:
+        return f"{self.provider} at {self.base_url}" if self.base_url else self.provider
+
+    def find_key(self, given: str | None) -> str | None:
+        """Return the key that was given, else the environment's, else None."""
+        found = (os.environ.get(name) for name in self.key_variables)
+        return given or next((key for key in found if key), None)
+
+    def require_key(self, given: str | None) -> str:
+        """Return the key that was given, else the environment's.
+
+        Raises:
+            CredentialsError: There is neither.
+        """
+        key = self.find_key(given)
+        if key is None:
+            raise CredentialsError(
+                f"no key for {self.provider}: {self.key_advice}", provider=self.provider, model=self.model
+            )
+        return key
+
+
+def missing_package(package: str, *, extra: str) -> MissingDependencyError:
+    """Return the error for a provider whose SDK is not installed, with the command that installs it."""
+    return MissingDependencyError(
+        f"this provider needs the package {package}: pip install 'aloop-memory[{extra}]'", name=package
+    )
