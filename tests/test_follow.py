@@ -1,0 +1,234 @@
+"""A caller who keeps its own full list: `follow` makes the memory's log equal to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memory import Compressed, CompressionStrategy, ContextOverflowError, MemoryConfig, MemoryManager, MessageError
+from memory import validate as validate_messages
+from memory.events import Event
+from memory.messages import DialectName
+from memory.testing import ScriptedLLM, WordCounter
+
+from .conversations import DIALECT_NAMES, conversations
+
+STRATEGIES = tuple(CompressionStrategy)
+
+
+def manager(dialect: DialectName | None = None, *, threshold: int = 150, **options: Any) -> MemoryManager:
+    strategy = options.pop("strategy", CompressionStrategy.SLIDING_WINDOW)
+    config = MemoryConfig(
+        max_context_tokens=options.pop("max_context_tokens", 1_000_000),
+        compression_threshold=threshold,
+        compression_strategy=strategy,
+        short_term_size=6,
+    )
+    return MemoryManager(config, options.pop("llm", None), dialect=dialect, counter=WordCounter(), **options)
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def talk(turns: int, *, words: int = 30) -> list[dict[str, Any]]:
+    said = [(user(f"question {n} " + "why " * words), assistant(f"answer {n} " + "so " * words)) for n in range(turns)]
+    return [message for pair in said for message in pair]
+
+
+def everything(memory: MemoryManager) -> list[Any]:
+    return [record.message for record in memory.archive] + memory.messages
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(data=st.data())
+def test_following_a_growing_list_is_adding_its_messages(
+    dialect: DialectName, strategy: CompressionStrategy, data: st.DataObject
+) -> None:
+    messages = data.draw(conversations(dialect))
+    followed, added = manager(dialect, strategy=strategy), manager(dialect, strategy=strategy)
+
+    for stop in range(1, len(messages) + 1):
+        followed.follow_sync(messages[:stop])
+        added.add_message_sync(messages[stop - 1])
+
+        assert [id(m) for m, o in zip(followed.messages, followed.origins(), strict=True) if m is o] == [
+            id(m) for m, o in zip(added.messages, added.origins(), strict=True) if m is o
+        ]
+        assert followed.messages == added.messages
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+@given(data=st.data())
+def test_whatever_the_caller_does_to_its_list_nothing_is_lost_and_the_context_stays_valid(
+    dialect: DialectName, data: st.DataObject
+) -> None:
+    memory, shown = manager(dialect), []
+    base = data.draw(conversations(dialect))
+    for _ in range(data.draw(st.integers(1, 4))):
+        cut = data.draw(st.integers(0, len(base)))
+        # Forked: the list departs at any place and goes on with another conversation's messages.
+        messages = base[:cut] or data.draw(conversations(dialect))
+        with contextlib.suppress(ContextOverflowError):
+            memory.follow_sync(messages)
+        shown += messages
+        base = messages + data.draw(conversations(dialect))
+
+        kept = everything(memory)
+        assert all(any(message is one or message == one for one in kept) for message in shown)
+        if not [issue for issue in validate_messages(messages, dialect) if issue.severity == "error"]:
+            errors = [issue for issue in validate_messages(memory.messages, dialect) if issue.severity == "error"]
+            assert errors == []
+
+
+def test_a_changed_list_leaves_only_what_still_stands_in_it() -> None:
+    memory = manager(threshold=10_000)
+    first, answer, again = user("what is it?"), assistant("a valve"), assistant("a pump")
+
+    memory.follow_sync([first, answer])
+    memory.follow_sync([first, again])
+
+    assert memory.messages == [first, again]
+    assert memory.messages[0] is first
+    assert memory.original("r2") is answer
+
+
+def test_a_list_that_departs_before_a_summary_begins_anew() -> None:
+    memory = manager(threshold=100)
+    messages = talk(8)
+    memory.follow_sync(messages)
+    assert memory.get_stats()["summary_count"] == 1
+
+    other = [user("something else altogether"), *talk(1)]
+    memory.follow_sync(other)
+
+    assert memory.messages == other
+    assert all(any(message is one for one in everything(memory)) for message in messages)
+
+
+def test_a_departure_behind_the_summary_leaves_the_summary_as_it_is() -> None:
+    memory = manager(threshold=400)
+    messages = talk(10)
+    memory.follow_sync(messages)
+    (summary,) = [m for m, origin in zip(memory.messages, memory.origins(), strict=True) if origin is None]
+
+    memory.follow_sync([*messages[:-1], assistant("another answer")])
+
+    assert summary in memory.messages
+    assert memory.messages[-1] == assistant("another answer")
+    assert messages[-1] not in memory.messages
+
+
+def test_cache_marks_that_wander_are_no_departure_and_the_newest_object_is_sent() -> None:
+    memory = manager("anthropic", threshold=10_000)
+
+    def said(text: str, *, marked: bool) -> dict[str, Any]:
+        mark = {"cache_control": {"type": "ephemeral"}} if marked else {}
+        return {"role": "user", "content": [{"type": "text", "text": text, **mark}]}
+
+    memory.follow_sync([said("one", marked=True)])
+    newest = [said("one", marked=False), assistant("fine"), said("two", marked=True)]
+    memory.follow_sync(newest)
+
+    assert [id(message) for message in memory.messages] == [id(message) for message in newest]
+    assert len(memory.archive) == 0
+
+
+def test_equal_copies_of_the_list_are_the_same_conversation() -> None:
+    memory = manager(threshold=10_000)
+    messages = talk(3)
+
+    memory.follow_sync(messages)
+    copies = copy.deepcopy(messages)
+    memory.follow_sync([*copies, user("and now?")])
+
+    assert memory.get_stats()["message_count"] == 7
+    assert memory.messages[0] is copies[0]
+
+
+def test_only_the_answer_to_a_request_is_booked_and_history_is_not() -> None:
+    memory = manager(threshold=10_000, model="gpt-4o")
+    messages = [*talk(3), user("go on")]
+
+    memory.follow_sync(messages)
+    assert memory.get_stats()["total_input_tokens"] == 0
+
+    memory.get_context_for_llm()
+    memory.record_usage({"input": 500, "output": 20})
+    memory.follow_sync([*messages, assistant("done"), user("thanks")])
+
+    stats = memory.get_stats()
+    assert (stats["total_input_tokens"], stats["total_output_tokens"]) == (500, 20)
+    assert not stats["cost_is_estimate"]
+
+
+def test_an_answer_without_reported_usage_is_booked_by_estimate() -> None:
+    memory = manager(threshold=10_000, model="gpt-4o")
+    memory.follow_sync([user("go on")])
+    memory.get_context_for_llm()
+    memory.follow_sync([user("go on"), assistant("done")])
+
+    assert memory.get_stats()["total_input_tokens"] > 0
+    assert memory.get_stats()["cost_is_estimate"]
+
+
+def test_what_cannot_be_read_is_refused_and_what_came_before_it_stays() -> None:
+    memory = manager("openai_chat", threshold=10_000)
+    with pytest.raises(MessageError):
+        memory.follow_sync([user("one"), 7])
+    memory.follow_sync([user("one"), user("two")])
+
+    assert memory.messages == [user("one"), user("two")]
+
+
+class _SlowModel:
+    """Writes summaries when it is told to."""
+
+    model = "slow"
+
+    def __init__(self) -> None:
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def call_async(self, messages: Sequence[object], tools: object = None, max_tokens: int = 0) -> Any:
+        self.asked.set()
+        await self.may_answer.wait()
+        return await asyncio.to_thread(ScriptedLLM("a summary of what was said, in a few words"), "")
+
+
+async def test_a_list_that_departs_while_a_summary_is_written_discards_the_summary() -> None:
+    events: list[Event] = []
+    model = _SlowModel()
+    memory = manager("openai_chat", threshold=100, llm=model, on_event=events.append)
+    messages = talk(8)
+    compressing = asyncio.create_task(memory.follow(messages))
+    await asyncio.wait_for(model.asked.wait(), 5)
+
+    await memory.follow([user("something else"), assistant("yes")])
+    model.may_answer.set()
+    await asyncio.wait_for(compressing, 5)
+
+    assert memory.messages == [user("something else"), assistant("yes")]
+    assert not [event for event in events if isinstance(event, Compressed)]
+
+
+def test_what_travels_beside_the_messages_may_change_and_is_counted() -> None:
+    memory = manager(threshold=10_000)
+    memory.follow_sync([user("hello there")])
+    before = memory.current_tokens
+
+    memory.set_fixed(system="one two three four", tools=None)
+    assert memory.current_tokens == before + 4
+    memory.set_fixed()
+    assert memory.current_tokens == before
