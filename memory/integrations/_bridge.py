@@ -7,14 +7,17 @@ that came in, unless a compression shortened it. The chat message carries its so
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from ..errors import ConfigError
 from ..manager import MemoryManager
 from ..messages import Wire
 
 M = TypeVar("M")
+Answer = TypeVar("Answer")
 
 
 class ChatMessage(dict[str, Any]):
@@ -40,8 +43,8 @@ class Codec(Protocol[M]):
     def write(self, message: M) -> Sequence[Wire]:
         """Return the chat messages that say what this one says, in order; none if it says nothing to the model.
 
-        A part that chat has no words for is passed as a part of its own type: then it is counted. Signed thinking
-        goes into `thinking_blocks`, as LiteLLM writes it.
+        Content is made of the parts in `_parts.py`; signed thinking goes into `thinking_blocks`. The same message
+        is written the same way each time, so nothing random may come into it.
 
         Raises:
             MessageError: The message is of a kind that the codec does not know.
@@ -74,9 +77,18 @@ class _Pair(Generic[M]):
 
 
 class Bridge(Generic[M]):
-    """One memory under one conversation of a framework."""
+    """One memory under one conversation of a framework.
+
+    Raises:
+        ConfigError: The memory holds messages of another format, or is meant for one.
+    """
 
     def __init__(self, memory: MemoryManager, codec: Codec[M]) -> None:
+        if memory.dialect not in (None, "openai_chat"):
+            raise ConfigError(
+                f"this memory is for messages in the format {memory.dialect!r}; an adapter keeps its framework's "
+                "messages as 'openai_chat', whatever the model: make the MemoryManager without a dialect"
+            )
         self.memory = memory
         self._codec = codec
         self._seen: dict[int, _Pair[M]] = {}
@@ -106,6 +118,30 @@ class Bridge(Generic[M]):
         """Take the framework's list like `follow`, without an event loop."""
         self.memory.follow_sync(self._chats(messages))
         return self.context()
+
+    async def ask(self, messages: Sequence[M], call: Callable[[list[M]], Awaitable[Answer]]) -> Answer:
+        """Follow the list and call the model with the context; once more if it was refused and can be made smaller.
+
+        Raises:
+            InvalidMessagesError: The provider refused the context as malformed, and it is known why.
+        """
+        context = await self.follow(messages)
+        try:
+            return await call(context)
+        except Exception as error:
+            if not await self.memory.recover(error):
+                raise
+        return await call(self.context())
+
+    def ask_sync(self, messages: Sequence[M], call: Callable[[list[M]], Answer]) -> Answer:
+        """Follow the list and call the model like `ask`, without an event loop."""
+        context = self.follow_sync(messages)
+        try:
+            return call(context)
+        except Exception as error:
+            if not self.memory.recover_sync(error):
+                raise
+        return call(self.context())
 
     def context(self) -> list[M]:
         """Return the messages to send, in the framework's own kind; those that no compression changed are its own."""
@@ -151,6 +187,52 @@ class Bridge(Generic[M]):
         if is_whole and len(kept) == max(kept) + 1 and all(chat is origin for chat, origin in run):
             return source
         return self._codec.rewrite(source, kept)
+
+
+class Conversations(Generic[M]):
+    """The conversations of one agent: one memory each.
+
+    A single memory serves a single conversation; a function that makes memories serves any number of them, also from
+    several threads at once.
+    """
+
+    def __init__(self, memory: MemoryManager | Callable[[], MemoryManager], codec: Codec[M]) -> None:
+        self._memory = memory
+        self._codec = codec
+        self._bridges: dict[str | None, Bridge[M]] = {}
+        self._lock = threading.Lock()
+
+    def bridge(self, name: str | None) -> Bridge[M]:
+        """Return the bridge of a conversation; a new one the first time.
+
+        Raises:
+            ConfigError: A single memory is asked to serve a second conversation, or the conversation of many that is
+                meant has no name.
+        """
+        with self._lock:
+            if name not in self._bridges:
+                self._bridges[name] = Bridge(self._new_memory(name), self._codec)
+            return self._bridges[name]
+
+    def forget(self, name: str | None) -> None:
+        """Let go of a conversation and its memory; the next request of that name begins anew from the list it has."""
+        with self._lock:
+            self._bridges.pop(name, None)
+
+    def _new_memory(self, name: str | None) -> MemoryManager:
+        if isinstance(self._memory, MemoryManager):
+            if self._bridges:
+                raise ConfigError(
+                    f"this memory belongs to the conversation {next(iter(self._bridges))!r} and now {name!r} asks for "
+                    "it; give a function that makes a MemoryManager for each, for example `lambda: MemoryManager(config)`"
+                )
+            return self._memory
+        if name is None:
+            raise ConfigError(
+                "which conversation is this? Give each one a name (LangGraph: `thread_id` in the config), or give a "
+                "single MemoryManager instead of a function"
+            )
+        return self._memory()
 
 
 def _is(one: object, other: object) -> bool:
