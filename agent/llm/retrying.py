@@ -28,13 +28,13 @@ from tenacity.retry import retry_if_exception
 from tenacity.stop import stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_exponential_jitter
 
-from memory.errors import ConfigError
-from memory.usage import Usage
+from memory.errors import ConfigError, MessageError
+from memory.usage import Usage, read_usage
 
-from . import Delta, LLMResponse, OnDelta
 from .access import Endpoint
 from .errors import BrokenAnswerError, ProviderUnavailableError
 from .failures import Failure, read_failure, to_error
+from .protocol import Delta, LLMResponse, OnDelta
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,19 @@ class Attempt:
         """Note that the provider has begun to answer, and what it reports; the last report counts."""
         self.has_begun = True
         self.usage = usage or self.usage
+
+    def read_usage(self, response: object) -> Usage | None:
+        """Return what a response or chunk reports, None where it reports nothing, and note it.
+
+        Numbers that cannot be true count as no report: an answer that is there and paid for is not thrown away.
+        """
+        try:
+            usage = read_usage(response)
+        except MessageError as error:
+            logger.warning("provider=%s model=%s | %s", self._endpoint.provider, self._endpoint.model, error)
+            usage = None
+        self.note_usage(usage)
+        return usage
 
     def broken(self, sentence: str) -> BrokenAnswerError:
         """Return the error to raise for an answer that is empty or was cut: another attempt is made."""
