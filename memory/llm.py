@@ -6,7 +6,6 @@ The core does no I/O: whatever needs a model is a generator that yields a `Model
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 import threading
@@ -187,6 +186,8 @@ class Llm:
         Raises:
             SummaryError: It failed or took too long. Cancellation passes through.
         """
+        import asyncio  # a third of what `import memory` would cost; whoever awaits this has it loaded
+
         try:
             async with asyncio.timeout(call.timeout_seconds) as limit:
                 return _reply(await self._ask(call))
@@ -205,8 +206,10 @@ class Llm:
         ask = cast(Callable[[str], object], self._target)
         if inspect.iscoroutinefunction(ask):
             return await cast(Awaitable[object], ask(_one_prompt(call)))
+        from asyncio import wrap_future
+
         # Also for an object whose `__call__` is asynchronous: the thread only makes its coroutine.
-        answer, failure = await asyncio.wrap_future(_started(partial(ask, _one_prompt(call))))
+        answer, failure = await wrap_future(_started(partial(ask, _one_prompt(call))))
         if failure is not None:
             raise failure
         return await answer if inspect.isawaitable(answer) else answer

@@ -101,10 +101,10 @@ _OVERFLOW_TYPES = frozenset({"ContextWindowExceededError", "ContextWindowOverflo
 """LiteLLM's and Strands' own names for it."""
 
 _STALE_REASONING = re.compile(
-    # Anthropic: a block bound to another prefix (pydantic/pydantic-ai#7989), altered (anthropics/claude-code#63284), or
-    # signed for another conversation altogether ("Invalid `signature` in `thinking` block").
-    r"bound to a different conversation|thinking.{0,40}blocks.{0,80}cannot be modified"
-    r"|invalid [`'\"]?signature[`'\"]? in [`'\"]?thinking",
+    # Anthropic: "Invalid `signature` in `thinking` block. The block is bound to a different conversation."
+    # (pydantic/pydantic-ai#7989, anomalyco/opencode#48637). "… cannot be modified" is something else: models that do
+    # not bind their thinking want the latest of it back, and taking it out cures nothing.
+    r"bound to a different conversation|invalid [`'\"]?signature[`'\"]? in [`'\"]?thinking",
     re.IGNORECASE | re.DOTALL,
 )
 

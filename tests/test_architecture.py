@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ OURS = ("memory", "config", "agent")
 
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models", "events", "catalogue"}),
-    frozenset({"messages", "config", "usage"}),
+    frozenset({"messages", "config", "usage", "refusals", "following", "limits"}),
     frozenset({"attachments", "native", "llm"}),
     frozenset({"dialects"}),
     frozenset({"repair", "tokens", "prices", "window", "short_term"}),
@@ -145,30 +146,44 @@ def watch(event, arguments):
         opened.append(event)
 sys.addaudithook(watch)
 before = set(sys.modules)
-start = time.process_time()
 import memory
-seconds = time.process_time() - start
 loaded = sorted({name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))
-print(json.dumps({"seconds": seconds, "loaded": loaded, "opened": opened}))
+print(json.dumps({"loaded": loaded, "opened": opened}))
 """
+DURATION = "import time; start = time.process_time(); import {module}; print(time.process_time() - start)"
 
 
-def imported() -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, capture_output=True, text=True, check=True)
+def run_python(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stderr == ""
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return done.stdout
 
 
 def test_import_memory_loads_nothing_but_itself_and_opens_nothing() -> None:
-    result = imported()
+    result = json.loads(run_python(IMPORT, PYTHONDONTWRITEBYTECODE="1"))
 
     assert (result["loaded"], result["opened"]) == (["memory"], [])
 
 
-def test_import_memory_takes_less_than_150_milliseconds() -> None:
-    # Of the processor, and the fastest of several: the rest says how busy the machine is.
-    assert min(imported()["seconds"] for _ in range(5)) < 0.15
+def test_import_memory_costs_less_than_four_times_import_asyncio(tmp_path: Path) -> None:
+    # 0.15 s on a machine that takes 0.035 s for asyncio. A ratio, because a busy machine is slow with both; of the
+    # processor; and with the bytecode that an installation has.
+    cached = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    run_python("import memory, asyncio", **cached)
+
+    def seconds(module: str) -> float:
+        return float(run_python(DURATION.format(module=module), **cached))
+
+    pairs = [(seconds("memory"), seconds("asyncio")) for _ in range(7)]
+
+    assert min(ours for ours, _ in pairs) < 4 * min(theirs for _, theirs in pairs)
 
 
 @pytest.mark.parametrize("package", ["memory", "memory.dialects", "memory.testing", "config", "agent"])

@@ -77,7 +77,7 @@ def overflow(limit: int | None = None, requested: int | None = None) -> Refusal:
         (
             "messages.3.content.8: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot "
             "be modified.",
-            Refusal(kind="stale_reasoning"),
+            Refusal(kind="malformed"),
         ),
         ("messages.1.content.0: The block is bound to a different conversation", Refusal(kind="stale_reasoning")),
         ("messages: roles must alternate", Refusal(kind="malformed")),
