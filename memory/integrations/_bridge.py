@@ -41,7 +41,7 @@ class Codec(Protocol[M]):
     """How one framework's messages are written as chat messages, and what can be built in its own kind."""
 
     def write(self, message: M) -> Sequence[Wire]:
-        """Return the chat messages that say what this one says, in order; none if it says nothing to the model.
+        """Return the chat messages that say what this one says, in order; at least one.
 
         Content is made of the parts in `_parts.py`; signed thinking goes into `thinking_blocks`. The same message
         is written the same way each time, so nothing random may come into it.
@@ -54,8 +54,8 @@ class Codec(Protocol[M]):
     def rewrite(self, message: M, kept: Mapping[int, Wire]) -> M:
         """Return a copy that says only what is left: `kept` holds what `write` returned, by its index there.
 
-        A message in `kept` may say less than before: a tool's with a shorter content, an assistant's without its
-        `thinking_blocks`. Everything else stays as it was. Called for messages that a compression touched only.
+        What is still a `ChatMessage` there stands as it was. Anything else may say less than before: a tool's message
+        with a shorter content, an assistant's without its `thinking_blocks`; all but that is to stay.
         """
         ...
 
@@ -224,7 +224,7 @@ class Conversations(Generic[M]):
             if self._bridges:
                 raise ConfigError(
                     f"this memory belongs to the conversation {next(iter(self._bridges))!r} and now {name!r} asks for "
-                    "it; give a function that makes a MemoryManager for each, for example `lambda: MemoryManager(config)`"
+                    "it; give a function that makes one for each instead, for example `lambda: MemoryManager(config)`"
                 )
             return self._memory
         if name is None:
