@@ -2,23 +2,27 @@
 
 from .agent import ReActAgent
 from .base import AgentResult, BaseAgent, Step
-from .files import FolderTools
-from .llm import LLM, LLMResponse
+from .llm import LLM, Delta, LLMResponse, OnDelta
 from .scripted import Reply, ScriptedModel, call
-from .tools import Tool, Toolbox, ToolError
+from .tools import FolderTools, TodoList, Tool, Toolbox, ToolError, recall_tool, standard_tools
 
 __all__ = [
     "LLM",
     "AgentResult",
     "BaseAgent",
+    "Delta",
     "FolderTools",
     "LLMResponse",
+    "OnDelta",
     "ReActAgent",
     "Reply",
     "ScriptedModel",
     "Step",
+    "TodoList",
     "Tool",
     "ToolError",
     "Toolbox",
     "call",
+    "recall_tool",
+    "standard_tools",
 ]

@@ -8,7 +8,7 @@ from memory import MemoryConfig, MemoryManager
 from memory.errors import BudgetExceededError
 
 from .base import AgentResult, BaseAgent, EndReason, Step
-from .llm import LLM, LLMResponse
+from .llm import LLM, LLMResponse, OnDelta
 from .tools import Tool, Toolbox, ToolFunction
 
 SYSTEM_PROMPT = (
@@ -33,6 +33,7 @@ class ReActAgent(BaseAgent):
         memory: MemoryManager | None = None,
         system_prompt: str | None = SYSTEM_PROMPT,
         on_step: Callable[[Step], None] | None = None,
+        on_delta: OnDelta | None = None,
     ) -> None:
         """Put an agent together; the arguments are those of `BaseAgent`, with a system prompt of its own."""
         super().__init__(
@@ -43,6 +44,7 @@ class ReActAgent(BaseAgent):
             memory=memory,
             system_prompt=system_prompt,
             on_step=on_step,
+            on_delta=on_delta,
         )
 
     async def run(self, task: str) -> AgentResult:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from memory import LLMMessage, MemoryConfig, MemoryManager
+from memory.dialects import dialect_named
 from memory.errors import ConfigError
 from memory.messages import ToolCall, ToolResult
 
-from .llm import LLM, LLMResponse
+from .llm import LLM, LLMResponse, OnDelta
 from .tools import Tool, Toolbox, ToolFunction
 
 EndReason: TypeAlias = Literal["answered", "truncated", "refused", "max_iterations", "budget_exceeded"]
@@ -51,7 +52,8 @@ class BaseAgent:
     """A model with tools and a memory. Subclasses write `run`, the order in which it thinks and acts.
 
     It keeps the conversation valid whatever happens: each call the model makes gets its result, also when the
-    run is interrupted, so that the next `run` can go on from there.
+    run is interrupted, so that the next `run` can go on from there. What it writes itself, it writes in the format of
+    the model's provider.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class BaseAgent:
         memory: MemoryManager | None = None,
         system_prompt: str | None = None,
         on_step: Callable[[Step], None] | None = None,
+        on_delta: OnDelta | None = None,
     ) -> None:
         """Put an agent together.
 
@@ -73,8 +76,9 @@ class BaseAgent:
             tools: Plain functions, `Tool`s, or a `Toolbox`.
             memory_config: Settings of a new memory that uses `llm` for its summaries.
             memory: A memory of your own instead, for example one with `llm=None`, which never calls a model.
-            system_prompt: First message of the conversation; None for none.
+            system_prompt: First message of the conversation, or beside it where the provider wants it there.
             on_step: Called after each step, when the memory already holds it.
+            on_delta: Given: answers are streamed, and their pieces passed to this as they come.
 
         Raises:
             ConfigError: A setting is out of range, or both `memory` and `memory_config` are given.
@@ -86,9 +90,14 @@ class BaseAgent:
         self.llm = llm
         self.max_iterations = max_iterations
         self.toolbox = tools if isinstance(tools, Toolbox) else Toolbox(tools)
-        self.memory = memory or MemoryManager(memory_config, llm, model=llm.model, tools=self.toolbox.schemas)
+        self._dialect = dialect_named(llm.dialect)
+        self.memory = memory or MemoryManager(memory_config, llm, dialect=llm.dialect, model=llm.model)
         self.system_prompt = system_prompt
         self.on_step = on_step
+        self.on_delta = on_delta
+        self.memory.set_fixed(system=self._system_beside, tools=self.toolbox.schemas)
+        self._newest_refs: dict[str, str] = {}
+        """Of each tool that keeps its newest result: the reference of the message that is pinned for it."""
 
     async def run(self, task: str) -> AgentResult:
         """Work on a task and return how it ended. A second call goes on in the same conversation."""
@@ -96,18 +105,44 @@ class BaseAgent:
 
     async def begin(self, task: str) -> None:
         """Add the task to the conversation, and before the first one the system prompt."""
-        if self.system_prompt and not self.memory.short_term:
+        if self.system_prompt and not self._system_beside and not self.memory.short_term:
             await self.memory.add_message(LLMMessage("system", self.system_prompt))
-        await self.memory.add_message(LLMMessage("user", task))
+        await self.memory.add_message(self._dialect.write_user(task))
 
     async def think(self) -> LLMResponse:
         """Ask the model once, and remember nothing yet: `act` or `conclude` does.
 
+        Once more, if the provider refuses the context as too long and the memory can make it smaller.
+
         Raises:
             BudgetExceededError: The call would pass `max_cost_dollars`; it was not made.
             ContextOverflowError: What may never be taken out is larger than the model's window.
+            InvalidMessagesError: The provider refused the messages, by rules that `validate` knows.
+            ProviderError: The provider failed otherwise, after all retries.
         """
-        return await self.llm.call_async(self.memory.get_context_for_llm(), tools=self.toolbox.schemas or None)
+        try:
+            return await self._ask()
+        except Exception as error:  # whatever a model of the user's own raises may tell of an overflow
+            if not await self.memory.recover(error):
+                raise
+        return await self._ask()
+
+    async def _ask(self) -> LLMResponse:
+        options: dict[str, Any] = {}
+        if self._system_beside:
+            options["system"] = self._system_beside
+        if self.on_delta is not None:
+            options["on_delta"] = self.on_delta
+        context = self.memory.get_context_for_llm()
+        response = await self.llm.call_async(context, tools=self.toolbox.schemas or None, **options)
+        for usage in response.wasted:
+            self.memory.tracker.record(usage, model=response.model or self.llm.model, is_estimate=True)
+        return response
+
+    @property
+    def _system_beside(self) -> str | None:
+        """The system prompt, where the provider wants it beside the messages."""
+        return self.system_prompt if self._dialect.system_is_beside else None
 
     async def conclude(self, response: LLMResponse) -> None:
         """Remember a response that calls no tools."""
@@ -125,19 +160,31 @@ class BaseAgent:
         finally:
             # From here on the conversation has open calls: whatever happens, each gets its result.
             results = tuple(map(_result_of, response.tool_calls, running))
-            await self._remember(results)
+            await self._remember(response.tool_calls, results)
         return results
 
-    async def _remember(self, results: Sequence[ToolResult]) -> None:
+    async def _remember(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
         """Add all results, even if adding one of them fails: an unanswered call would make the list invalid."""
         failure: BaseException | None = None
-        for result in results:
+        messages = self._dialect.write_results(calls, results)
+        for message in messages:
             try:
-                await self.memory.add_message(LLMMessage("tool", result.text, tool_call_id=result.call_id))
+                await self.memory.add_message(message)
             except BaseException as error:  # noqa: BLE001 - raised again below
                 failure = failure or error
+        self._pin_newest(calls, messages)
         if failure is not None:
             raise failure
+
+    def _pin_newest(self, calls: Sequence[ToolCall], messages: Sequence[object]) -> None:
+        """Let no compression take out the newest result of a tool that asks for that, and release the one before."""
+        for index, call in enumerate(calls):
+            if self.toolbox.keeps_newest(call.name):
+                before = self._newest_refs.get(call.name)
+                # One message for each call, or one for all of them.
+                self._newest_refs[call.name] = self.memory.pin(messages[min(index, len(messages) - 1)])
+                if before is not None and before not in self._newest_refs.values():
+                    self.memory.unpin(before)
 
 
 def _result_of(call: ToolCall, task: asyncio.Task[ToolResult]) -> ToolResult:

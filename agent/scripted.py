@@ -10,17 +10,18 @@ it is sent, with the library's own counter.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from memory.dialects import dialect_named
-from memory.messages import LLMMessage, ToolCall, Wire
+from memory.messages import DialectName, LLMMessage, ToolCall, Wire
 from memory.native import to_wire
 from memory.tokens import TiktokenCounter, TokenCounter
 from memory.usage import Usage
 
-from .llm import LLMResponse
+from .llm import Delta, LLMResponse, OnDelta
 
 # What OpenAI serves from its prompt cache: prefixes from 1,024 tokens on, in steps of 128.
 # https://platform.openai.com/docs/guides/prompt-caching (read 2026-11)
@@ -98,11 +99,22 @@ class ScriptedModel:
     def __repr__(self) -> str:
         return f"<ScriptedModel: a script in the place of {self._model}>"
 
+    @property
+    def dialect(self) -> DialectName:
+        return "openai_chat"
+
     async def call_async(
-        self, messages: Sequence[object], tools: Sequence[Wire] | None = None, max_tokens: int | None = None
+        self,
+        messages: Sequence[object],
+        tools: Sequence[Wire] | None = None,
+        max_tokens: int | None = None,
+        *,
+        system: str | None = None,
+        on_delta: OnDelta | None = None,
     ) -> LLMResponse:
         """Play the next line of the script. `max_tokens` is not enforced: the script's author is in control."""
         offered = tuple(tools or ())
+        messages = [LLMMessage("system", system), *messages] if system else messages
         input_tokens, cached_tokens = self._count_input(messages, offered)
         decided = self._decide([to_wire(message) for message in messages], offered)
         reply = Reply(decided) if isinstance(decided, str) else decided
@@ -112,6 +124,8 @@ class ScriptedModel:
         )
         usage = Usage(input_tokens=input_tokens, output_tokens=self._count(message), cache_read_tokens=cached_tokens)
         self.requests.append(Request(messages=tuple(messages), tools=offered, usage=usage))
+        if on_delta is not None:
+            _show(reply, on_delta)
         return LLMResponse(
             content=reply.text,
             tool_calls=calls,
@@ -139,6 +153,17 @@ class ScriptedModel:
 
     def _count(self, message: object) -> int:
         return self._counter.count_reading(dialect_named("openai_chat").read(to_wire(message)))
+
+
+def _show(reply: Reply, on_delta: OnDelta) -> None:
+    """Pass a reply on in pieces, word by word, as a stream would come."""
+    for piece in _PIECE.findall(reply.text):
+        on_delta(Delta(kind="text", text=piece))
+    for wanted in reply.calls:
+        on_delta(Delta(kind="tool_call", text=wanted.name))
+
+
+_PIECE = re.compile(r"\s*\S+\s*")
 
 
 def _in_order(replies: Iterator[Reply | str]) -> Policy:

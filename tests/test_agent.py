@@ -381,10 +381,3 @@ def test_whatever_the_tools_do_each_request_is_valid(rounds: list[list[int]]) ->
         assert validate(memory.get_context_for_llm(), "openai_chat") == []
 
     asyncio.run(go())
-
-
-def test_messages_of_a_run_are_the_values_of_the_library() -> None:
-    agent = play([Reply(calls=[call("add", a=1, b=1)]), "2"], add)
-    asyncio.run(agent.run("1 + 1?"))
-
-    assert all(isinstance(message, LLMMessage) for message in agent.memory.get_context_for_llm())
