@@ -28,10 +28,9 @@ from memory.native import to_wire
 from .agent import ReActAgent
 from .base import AgentResult, Step
 from .explorer import TASK, explorer, findings_in, lines_about
-from .files import FolderTools
 from .reports import json_text
 from .scripted import ScriptedModel
-from .tools import Toolbox
+from .tools import FolderTools, Toolbox, command_tool
 
 MODEL = "gpt-4o-mini"
 OWN_SOURCE = Path(__file__).resolve().parent.parent / "memory"
@@ -137,7 +136,9 @@ class Demo:
     def __init__(self, folder: FolderTools, *, config: MemoryConfig, rounds: int, screen: _Screen) -> None:
         self._folder = folder
         self._screen = screen
-        toolbox = Toolbox(self._folder.tools(), max_result_characters=_RESULT_CHARACTERS)
+        # Only the script asks for commands, and it asks for `wc -l` and `python --version`.
+        tools = [*self._folder.tools(), command_tool(self._folder.root, allow=True)]
+        toolbox = Toolbox(tools, max_result_characters=_RESULT_CHARACTERS)
         # llm=None: summaries are extractive, so that they are real too; the script could not write one.
         self._memory = MemoryManager(config, None, model=MODEL, tools=toolbox.schemas, on_event=screen.on_event)
         self._agent = ReActAgent(

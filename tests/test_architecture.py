@@ -34,9 +34,9 @@ LEVELS: tuple[frozenset[str], ...] = (
 
 MAY_IMPORT = {"memory": frozenset({"memory"}), "config": frozenset({"config", "memory"}), "agent": frozenset(OURS)}
 THIRD_PARTY = {
-    "memory": frozenset({"tiktoken", "genai_prices"}),
+    "memory": frozenset({"tiktoken", "genai_prices", "opentelemetry"}),
     "config": frozenset({"pydantic", "pydantic_settings"}),
-    "agent": frozenset({"pydantic", "pydantic_core", "typer", "rich", "openai", "anthropic", "google"}),
+    "agent": frozenset({"pydantic", "pydantic_core", "typer", "rich", "simpleeval", "openai", "anthropic", "google"}),
 }
 
 
