@@ -54,7 +54,7 @@ def connect(
         base_url: Address of another server that speaks this provider's format, such as Ollama's
             `http://localhost:11434/v1`. It needs no key unless you give one.
         timeout_seconds: Longest silence of the provider in one attempt.
-        max_retries: Repetitions after a failure that may pass; see `RetryPolicy`, which can be given as `policy=`.
+        max_retries: Repetitions after a failure that may pass; see `RetryPolicy`, which can be given as `retries=`.
         **options: Passed to the provider with each request under its own names (`temperature`, `reasoning_effort`).
 
     Raises:
@@ -65,7 +65,7 @@ def connect(
     known = _provider_named(provider)
     if not model:
         raise ConfigError(f"name a model of {provider}: there is no default", field="model")
-    options.setdefault("policy", RetryPolicy(max_retries=max_retries))
+    options.setdefault("retries", RetryPolicy(max_retries=max_retries))
     make = cast(Callable[..., LLM], getattr(import_module(f".{known.module}", __package__), known.model_class))
     return make(model, api_key=api_key, base_url=base_url, timeout_seconds=timeout_seconds, **options)
 

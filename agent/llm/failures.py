@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeAlias
 
+from memory.refusals import read_refusal
+
 from .access import Endpoint
 from .errors import (
     BrokenAnswerError,
@@ -29,6 +31,15 @@ from .errors import (
 FailureKind: TypeAlias = Literal[
     "credentials", "unknown_model", "refused", "quota", "rate_limit", "unavailable", "timeout", "broken"
 ]
+
+
+class ReportedError(Exception):
+    """An error that the provider reported in the place of an answer, with status 200 or in the middle of a stream."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self.body = body
+        """The provider's own error object."""
+        super().__init__(str(body.get("message") or "the provider reported an error"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +63,8 @@ def read_failure(error: Exception) -> Failure | None:
     if isinstance(error, ProviderError):
         return None
     status = _status(error)
+    if _concerns_the_context(error, status):
+        return Failure(kind="refused", status=status, sentence=_sentence(error))
     if status is None:
         return _read_lost_connection(error)
     headers = _headers(error)
@@ -105,10 +118,18 @@ def _read_lost_connection(error: Exception) -> Failure | None:
         return Failure(kind="timeout", may_pass=True)
     if names & _LOST:
         return Failure(kind="unavailable", sentence="the connection failed or broke off", may_pass=True)
-    if "APIError" in names:
+    if names & {"APIError", "ReportedError"}:
         # The provider reported, in the middle of a stream, something that has no status of its own.
         return Failure(kind="broken", sentence=_sentence(error), may_pass=True)
     return None
+
+
+def _concerns_the_context(error: Exception, status: int | None) -> bool:
+    """Whether the same request would fail for ever: several local servers say with 500, or in the stream, that it is
+    too long.
+    """
+    refusal = None if status in (401, 403, 429) else read_refusal(error)
+    return refusal is not None and refusal.kind != "malformed"
 
 
 def _kind(status: int, error: Exception) -> FailureKind:
@@ -156,6 +177,9 @@ def _status(error: Exception) -> int | None:
 
 
 _STATUS_OF_MARK: Mapping[str, int] = {
+    "invalid_prompt": 400,
+    "bio_policy": 400,
+    "image_content_policy_violation": 400,
     "context_length_exceeded": 400,
     "model_not_found": 404,
     "insufficient_quota": 429,
@@ -266,7 +290,8 @@ def _message(failure: Failure, endpoint: Endpoint, attempts: int) -> str:
             also = " (or base_url is not the address of its API)" if endpoint.base_url else ""
             return f"{endpoint} does not know the model {endpoint.model!r}{also}{quoted}"
         case "refused":
-            return f"{endpoint} refuses the request (status {failure.status}){quoted}"
+            status = f" (status {failure.status})" if failure.status else ""
+            return f"{endpoint} refuses the request{status}{quoted}"
         case "quota":
             return f"the quota of this {endpoint.provider} account is used up{quoted}"
         case "rate_limit":

@@ -1,0 +1,64 @@
+"""The `openai` SDK's client, as both of its formats are asked through it. Works with openai 2.x and 3.x."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from .access import Endpoint, missing_package
+from .clients import PerLoop
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_NO_KEY = "not-needed"
+"""Servers on one's own machine take any key, and the SDK insists on one."""
+_OWN_HOSTS = (".openai.com", ".azure.com")
+_CONNECT_SECONDS = 15.0
+
+
+def openai_endpoint(model: str, base_url: str | None) -> Endpoint:
+    """Return whom the SDK will ask: the given address, else OPENAI_BASE_URL, else OpenAI."""
+    address = base_url or os.environ.get("OPENAI_BASE_URL") or None
+    return Endpoint(provider="openai", model=model, key_variables=("OPENAI_API_KEY",), base_url=address)
+
+
+def is_openais_own(endpoint: Endpoint) -> bool:
+    """Whether OpenAI (or Azure) answers, and not one of the many servers that speak its format."""
+    host = urlsplit(endpoint.base_url).hostname or "" if endpoint.base_url else "api.openai.com"
+    return host.endswith(_OWN_HOSTS)
+
+
+def openai_clients(endpoint: Endpoint, *, api_key: str | None, timeout_seconds: float) -> PerLoop[AsyncOpenAI]:
+    """Return the clients of an endpoint, their own retries switched off.
+
+    Raises:
+        CredentialsError: There is no key, and the endpoint is OpenAI itself.
+        MissingDependencyError: `openai` is not installed.
+    """
+    key = endpoint.require_key(api_key) if is_openais_own(endpoint) else endpoint.find_key(api_key) or _NO_KEY
+
+    def make() -> AsyncOpenAI:
+        try:
+            import openai
+        except ImportError as error:
+            raise missing_package("openai", extra="openai") from error
+        timeout = openai.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds))
+        return openai.AsyncOpenAI(api_key=key, base_url=endpoint.base_url, timeout=timeout, max_retries=0)
+
+    return PerLoop(make, _close)
+
+
+def refuses(error: Exception, field: str) -> bool:
+    """Whether the server refuses a request because it does not know this field, or not for this model."""
+    return getattr(error, "status_code", None) in (400, 422) and field in _words(error)
+
+
+def _words(error: Exception) -> str:
+    body: Any = getattr(error, "body", None)
+    return f"{error} {body}"
+
+
+async def _close(client: AsyncOpenAI) -> None:
+    await client.close()
