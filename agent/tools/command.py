@@ -18,6 +18,8 @@ from .tool import Tool, ToolError
 
 _READ_BYTES = 65_536
 _POLL_SECONDS = 0.05
+_DRAIN_SECONDS = 1.0
+"""What has been written is read in this time; longer waits only who keeps the output open without writing."""
 
 # Quoted and escaped text is passed over; what is found outside it only a shell would understand.
 _SHELL_SYNTAX = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|(?P<operator>\|\|?|&&?|;|>>?|<|`|\$\()""", re.DOTALL)
@@ -188,16 +190,14 @@ async def _end(process: asyncio.subprocess.Process, reading: asyncio.Task[None])
         if reading.done():
             await process.wait()
     _signal_group(process)
-    await reading
+    await asyncio.wait({reading}, timeout=_DRAIN_SECONDS)
 
 
 async def _kill(process: asyncio.subprocess.Process, reading: asyncio.Task[None]) -> None:
-    """End a process and its whole group; a reader that waits for somebody who has left the group is given up."""
+    """End a process and its whole group, and give up on what only somebody who has left the group could write."""
     _signal_group(process)
-    await process.wait()
-    if not reading.done():
-        await asyncio.wait({reading}, timeout=_POLL_SECONDS)
-        reading.cancel()
+    await asyncio.wait({reading}, timeout=_DRAIN_SECONDS)
+    reading.cancel()
 
 
 def _signal_group(process: asyncio.subprocess.Process) -> None:
