@@ -217,7 +217,7 @@ def _outcome(entries: Sequence[Entry], archive: Archive, message_count: int) -> 
     """Count what stands in the window, and check that the archive has the rest."""
     here = {entry.seq: entry.tokens for entry in entries if entry.kind is Kind.ORIGINAL}
     known = {record.seq: record.tokens for record in archive} | here
-    masked = [entry for entry in entries if entry.kind is Kind.MASKED]
+    masked = [entry for entry in entries if entry.original is not None]
     summarised = {seq for entry in entries if entry.covers for seq in entry.covers.seqs}
     return _Outcome(
         tokens_before=sum(known.values()),

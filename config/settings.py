@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     max_cost_dollars: Annotated[float | None, BeforeValidator(_none_from_word)] = None
     protected_tools: Annotated[tuple[str, ...] | None, BeforeValidator(_names_from_text)] = None
     tool_policies: Annotated[dict[str, str] | None, BeforeValidator(_pairs_from_text)] = None
+    max_result_tokens: Annotated[int | None, BeforeValidator(_none_from_word)] = None
     summary_timeout_seconds: float | None = None
     summary_input_tokens: int | None = None
 

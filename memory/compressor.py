@@ -7,10 +7,11 @@ fails without harm.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from operator import itemgetter
+from typing import Any
 
 from .archive import Archive, InMemoryArchive, Record
 from .config import CompressionStrategy, MemoryConfig, ToolPolicy
@@ -33,13 +34,24 @@ from .strategies import (
     SlidingWindow,
     Strategy,
     maskable_results,
-    original_tokens,
     placeholder,
     result_share,
 )
 from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading
 from .tokens import TiktokenCounter, TokenCounter
-from .window import OPEN_CALL, PINNED, PROTECTED_TOOL, SYSTEM_PROMPT, Coverage, Entry, Kind, Unit, reference, units
+from .window import (
+    OPEN_CALL,
+    PINNED,
+    PROTECTED_TOOL,
+    SYSTEM_PROMPT,
+    Coverage,
+    Entry,
+    Kind,
+    Unit,
+    answers,
+    reference,
+    units,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +71,8 @@ class CompressedMemory:
     """Who wrote the summary: `model`, `extractive`, the name of a summariser of your own, or `none`."""
     degraded: tuple[str, ...] = ()
     """Each step of the ladder that failed before, in one sentence."""
+    stripped_count: int = 0
+    """How many messages lost signed reasoning that is not valid behind what changed."""
 
     @property
     def compression_ratio(self) -> float:
@@ -86,6 +100,8 @@ class Compaction:
     summary: Summary | None
     summary_seq: int | None
     """Sequence number of the entry that holds the summary."""
+    strips_reasoning: bool = False
+    """Signed reasoning is not valid behind the first edit, in messages that were added since neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +120,8 @@ class View:
     is_forced: bool = False
     all_is_old: bool = False
     """The entries are a part of a conversation; its newest messages are elsewhere."""
+    strips_reasoning: bool = False
+    """The model takes signed reasoning only behind the messages that it was made behind (`binds_reasoning`)."""
 
 
 class WorkingMemoryCompressor:
@@ -143,7 +161,7 @@ class WorkingMemoryCompressor:
 
     def plan(self, view: View) -> Plan:
         """Return what a compression would do. No I/O, nothing changes."""
-        return self.strategy.plan(self._situation(view))
+        return self._with_strips(self.strategy.plan(self._situation(view)), view)
 
     def run(self, plan: Plan, view: View) -> Steps[Compaction]:
         """Carry out a plan: archive, summarise, check. One model call for each 100,000 tokens, none without a model.
@@ -152,6 +170,7 @@ class WorkingMemoryCompressor:
             SummaryError: No step of the ladder gave a valid and smaller window. Nothing has changed.
         """
         _refuse_unlawful(plan, self._situation(view))
+        plan = self._with_strips(plan, view)
         self._archive_all(plan)
         degradations: list[Degraded] = []
         summary: Summary | None = None
@@ -163,12 +182,55 @@ class WorkingMemoryCompressor:
                 except Exception as error:  # noqa: BLE001 - a summariser of the user's own may raise anything
                     degradations.append(Degraded(failed=summarizer.method, next=following, reason=_reason(error)))
             masking = Masking().plan(replace(self._situation(view), is_forced=False))
-            plan = replace(masking, strategy=plan.strategy)
+            plan = self._with_strips(replace(masking, strategy=plan.strategy), view)
             self._archive_all(plan)
         try:
             return self._checked(plan, view, None, degradations)
         except SummaryError as error:
             raise SummaryError(str(error), failed_steps=degradations) from error
+
+    def admitted(self, entry: Entry, dialect: Dialect, open_calls: Sequence[ToolCall]) -> Entry:
+        """Return what stands in the window for a message that was just added: the entry itself, nearly always.
+
+        Tool results beyond `max_result_tokens` are archived and shown in part, but for those of protected tools.
+
+        Args:
+            entry: The message as it was added.
+            dialect: Its format.
+            open_calls: The calls that the message may answer; they know the tools' names.
+        """
+        limit = self.config.max_result_tokens
+        if limit is None or not self.config.enable_compression or entry.tokens <= limit:
+            return entry
+        callers = _callers(entry, open_calls)
+        keep = {
+            (entry.seq, index): limit
+            for index, result in enumerate(entry.reading.results)
+            if self.counter.count_text(result.text) > limit and not self._stays_whole(entry, index, callers)
+        }
+        shorter = self._with_results(entry, dialect, _cut_results(entry, keep, callers), Kind.CLAMPED)
+        if shorter is not entry:
+            self._archive_entry(entry)
+        return shorter
+
+    def stripped(self, entries: Sequence[Entry], dialect: Dialect) -> tuple[Entry, ...]:
+        """Return the entries without any signed reasoning, archived first; messages that said nothing else are gone.
+
+        For reasoning that its provider refused. The very same entries where there was nothing to take out.
+        """
+        return tuple(self._without_reasoning(entries, dialect))
+
+    def late(self, compaction: Compaction, entries: Sequence[Entry], dialect: Dialect) -> tuple[Entry, ...]:
+        """Return what becomes of entries that were appended while the compaction ran.
+
+        Their reasoning was made behind the messages that the compaction has now changed.
+        """
+        return self.stripped(entries, dialect) if compaction.strips_reasoning else tuple(entries)
+
+    def _stays_whole(self, entry: Entry, index: int, callers: Mapping[tuple[int, int], ToolCall]) -> bool:
+        call = callers.get((entry.seq, index))
+        name = call.name if call is not None else entry.reading.results[index].name
+        return name is not None and self.config.policy_for(name) is ToolPolicy.KEEP
 
     async def compress(self, messages: Sequence[object]) -> CompressedMemory:
         """Compress a list of old messages in any of the providers' formats; the list itself is not changed.
@@ -235,6 +297,7 @@ class WorkingMemoryCompressor:
             is_forced=view.is_forced,
             all_is_old=view.all_is_old,
             tool_policies=self.config.tool_policies,
+            bound=frozenset(_bound(found, view.dialect)) if view.strips_reasoning else frozenset(),
         )
 
     def _protected(self, found: Sequence[Unit], by_seq: Mapping[int, str]) -> dict[int, str]:
@@ -282,10 +345,11 @@ class WorkingMemoryCompressor:
         # Archive first: if the splice never happens, a message exists twice; the other order could lose it.
         for decision in plan.changes:
             for entry in decision.unit.entries:
-                if entry.kind is Kind.ORIGINAL:
-                    self.archive.put(
-                        Record(seq=entry.seq, message=entry.message, reading=entry.reading, tokens=entry.tokens)
-                    )
+                self._archive_entry(entry)
+
+    def _archive_entry(self, entry: Entry) -> None:
+        if entry.kind is Kind.ORIGINAL:
+            self.archive.put(Record(seq=entry.seq, message=entry.message, reading=entry.reading, tokens=entry.tokens))
 
     def _request(self, plan: Plan, view: View) -> SummaryRequest:
         gone = _summarised(plan)
@@ -308,11 +372,9 @@ class WorkingMemoryCompressor:
         yield from (source for _, source in sorted(sources, key=itemgetter(0)))
 
     def _source(self, entry: Entry) -> Source:
-        """Return what the summariser reads: the original, also where a masked copy stood in for it."""
-        if entry.kind is Kind.ORIGINAL:
-            return Source(ref=entry.ref, reading=entry.reading, tokens=entry.tokens)
-        record = self.archive.get(entry.ref)
-        return Source(ref=entry.ref, reading=record.reading, tokens=record.tokens)
+        """Return what the summariser reads: the original, also where a copy stood in for it."""
+        added = entry.as_added
+        return Source(ref=added.ref, reading=added.reading, tokens=added.tokens)
 
     def _checked(self, plan: Plan, view: View, summary: Summary | None, degradations: Sequence[Degraded]) -> Compaction:
         """Build the new window; refuse it unless it is smaller and as valid as the old one.
@@ -322,23 +384,29 @@ class WorkingMemoryCompressor:
         """
         if not plan.changes:
             raise SummaryError("there is nothing to mask")
-        entries = list(self._rebuilt(plan, view, summary))
+        rebuilt = list(self._rebuilt(plan, view, summary))
+        first_edit = _first_difference(view.entries, rebuilt)
+        behind = rebuilt[first_edit:]
+        if view.strips_reasoning:
+            behind = list(self._without_reasoning(behind, view.dialect))
+        entries = [*rebuilt[:first_edit], *behind]
         before = sum(decision.tokens_before for decision in plan.decisions)
         after = sum(entry.tokens for entry in entries)
         if after >= before:
             raise SummaryError(f"the result would have {after:,} tokens in place of {before:,}")
         if entries or not view.all_is_old:
             _check_validity(view.dialect, view.entries, entries)
-        first_edit = plan.changes[0].unit.start
+        memory = self._memory(plan, view, entries, summary, degradations)
         return Compaction(
             plan=plan,
             entries=tuple(entries),
             replaced_count=len(view.entries),
             first_edit=first_edit,
-            memory=self._memory(plan, view, entries, summary, degradations),
+            memory=replace(memory, stripped_count=_stripped_count(rebuilt[first_edit:], behind)),
             degradations=tuple(degradations),
             summary=summary,
             summary_seq=_covered(_summarised(plan))[0] if summary is not None else None,
+            strips_reasoning=view.strips_reasoning,
         )
 
     def _rebuilt(self, plan: Plan, view: View, summary: Summary | None) -> Iterator[Entry]:
@@ -346,7 +414,7 @@ class WorkingMemoryCompressor:
         pending = self._summary_entry(plan, view, summary) if summary is not None else None
         for decision in plan.decisions:
             match decision.action:
-                case Action.KEEP:
+                case Action.KEEP | Action.STRIP:
                     yield from decision.unit.entries
                 case Action.MASK | Action.CLAMP:
                     yield from self._shortened(decision, view.dialect)
@@ -362,23 +430,71 @@ class WorkingMemoryCompressor:
         wire = view.dialect.write_user(f"{heading(*_span(seqs))}\n{summary.text}")
         message = like(next((e.message for e in gone if e.kind is not Kind.SUMMARY), gone[0].message), wire)
         entry = entry_of(message, seqs[0], view.dialect, self.counter)
-        covers = Coverage(seqs=seqs, tokens=sum(original_tokens(e) for e in gone))
+        covers = Coverage(seqs=seqs, tokens=sum(e.added_tokens for e in gone))
         return replace(entry, kind=Kind.SUMMARY, covers=covers)
 
     def _shortened(self, decision: Decision, dialect: Dialect) -> Iterator[Entry]:
         """Yield the unit with its results masked, or cut to the size that the decision allows."""
-        unit = decision.unit
-        callers = unit.callers()
-        keep = _clamp_shares(decision) if decision.action is Action.CLAMP else None
-        for entry in unit.entries:
-            texts = _replacements(entry, callers, keep)
-            if not texts:
-                yield entry
-                continue
-            wire = dialect.replace_results(to_wire(entry.message), texts)
-            shorter = entry_of(like(entry.message, wire), entry.seq, dialect, self.counter)
-            # A placeholder can be longer than it was estimated: then the original is the shorter one.
-            yield replace(shorter, kind=Kind.MASKED) if shorter.tokens < entry.tokens else entry
+        callers = decision.unit.callers()
+        if decision.action is Action.MASK:
+            for entry in decision.unit.entries:
+                yield self._with_results(entry, dialect, _placeholders(entry, callers), Kind.MASKED)
+            return
+        keep = _clamp_shares(decision)
+        for entry in decision.unit.entries:
+            yield self._with_results(entry, dialect, _cut_results(entry, keep, callers), Kind.CLAMPED)
+
+    def _with_results(self, entry: Entry, dialect: Dialect, texts: Mapping[int, str], kind: Kind) -> Entry:
+        """Return a copy of the entry whose results say these texts, or the entry itself where that is no shorter."""
+        if not texts:
+            return entry
+        shorter = self._copy(entry, dialect.replace_results(to_wire(entry.message), texts), dialect, kind)
+        # A placeholder can be longer than it was estimated: then the original is the shorter one.
+        return shorter if shorter.tokens < entry.tokens else entry
+
+    def _copy(self, entry: Entry, wire: dict[str, Any], dialect: Dialect, kind: Kind) -> Entry:
+        copy = entry_of(like(entry.message, wire), entry.seq, dialect, self.counter)
+        return replace(copy, kind=kind, original=entry.as_added)
+
+    def _with_strips(self, plan: Plan, view: View) -> Plan:
+        """Say of each unit behind the first change what it loses: it stood behind other messages when it was made."""
+        if not (view.strips_reasoning and plan.changes):
+            return plan
+        first = plan.changes[0].unit.start
+        decisions = [self._stripping(d, view.dialect) if d.unit.start > first else d for d in plan.decisions]
+        return replace(plan, decisions=tuple(decisions))
+
+    def _stripping(self, decision: Decision, dialect: Dialect) -> Decision:
+        if decision.action in (Action.SUMMARISE, Action.DROP):
+            return decision
+        entries = decision.unit.entries
+        left = [self._strip(entry, dialect) for entry in entries]
+        if all(one is other for one, other in zip(entries, left, strict=True)):
+            return decision
+        tokens = decision.unit.tokens - sum(entry.tokens for entry in left if entry is not None)
+        after = max(0, decision.tokens_after + decision.stripped_tokens - tokens)
+        if decision.action is Action.KEEP:
+            decision = replace(decision, action=Action.STRIP, reason=f"{decision.reason}; its reasoning is bound")
+        return replace(decision, tokens_after=after, stripped_tokens=tokens)
+
+    def _without_reasoning(self, entries: Iterable[Entry], dialect: Dialect) -> Iterator[Entry]:
+        """Yield what is left of the entries; those that lose something are archived first."""
+        for entry in entries:
+            left = self._strip(entry, dialect)
+            if left is not entry:
+                self._archive_entry(entry)
+            if left is not None:
+                yield left
+
+    def _strip(self, entry: Entry, dialect: Dialect) -> Entry | None:
+        """Return the entry without its reasoning, None if nothing else was said, itself where it has none."""
+        if entry.reading.role != "assistant":
+            return entry
+        wire = to_wire(entry.message)
+        left = dialect.without_reasoning(wire)
+        if left is None or left is wire:
+            return None if left is None else entry
+        return self._copy(entry, dict(left), dialect, Kind.STRIPPED)
 
     def _memory(
         self, plan: Plan, view: View, entries: Sequence[Entry], summary: Summary | None, failed: Sequence[Degraded]
@@ -390,7 +506,7 @@ class WorkingMemoryCompressor:
             summary=summary.text if summary is not None else "",
             messages=tuple(entry.message for entry in standing),
             original_message_count=len(_covered(changed)),
-            original_tokens=sum(original_tokens(entry) for entry in changed),
+            original_tokens=sum(entry.added_tokens for entry in changed),
             compressed_tokens=sum(entry.tokens for entry in standing),
             strategy=plan.strategy,
             method=summary.method if summary is not None else "none",
@@ -465,7 +581,7 @@ def _refuse_unlawful(plan: Plan, situation: Situation) -> None:
     protected = {e.seq: why for index, why in situation.protected.items() for e in situation.units[index].entries}
     for decision in plan.changes:
         for entry in decision.unit.entries:
-            if entry.seq in protected and decision.action is not Action.CLAMP:
+            if entry.seq in protected and decision.action not in (Action.CLAMP, Action.STRIP):
                 raise SummaryError(f"the plan of {plan.strategy!r} takes out {entry.ref} ({protected[entry.seq]})")
 
 
@@ -495,21 +611,55 @@ def _check_validity(dialect: Dialect, before: Sequence[Entry], after: Sequence[E
         raise SummaryError(f"the result would break {found[0].code} at {found[0].path}: {found[0].message}")
 
 
-def _replacements(
-    entry: Entry, callers: Mapping[tuple[int, int], ToolCall], keep: Mapping[tuple[int, int], int] | None
+def _bound(found: Sequence[Unit], dialect: Dialect) -> Iterator[int]:
+    """Yield the indices of units whose signed reasoning a compression could take out."""
+    for index, unit in enumerate(found):
+        wires = (to_wire(entry.message) for entry in unit.entries if entry.reading.is_signed)
+        if any(dialect.without_reasoning(wire) is not wire for wire in wires):
+            yield index
+
+
+def _first_difference(before: Sequence[Entry], after: Sequence[Entry]) -> int:
+    same = takewhile(lambda pair: pair[0] is pair[1], zip(before, after, strict=False))
+    return sum(1 for _ in same)
+
+
+def _stripped_count(before: Sequence[Entry], after: Sequence[Entry]) -> int:
+    """Return how many of the entries are gone or were replaced: taking out reasoning is all that was done."""
+    standing = {id(entry) for entry in after}
+    return sum(id(entry) not in standing for entry in before)
+
+
+def _callers(entry: Entry, open_calls: Sequence[ToolCall]) -> dict[tuple[int, int], ToolCall]:
+    """Return which of the open calls each result answers, by the entry's `seq` and the result's index."""
+    waiting = list(open_calls)
+    found: dict[tuple[int, int], ToolCall] = {}
+    for index, result in enumerate(entry.reading.results):
+        call = next((call for call in waiting if answers(result, call)), None)
+        if call is not None:
+            waiting.remove(call)
+            found[entry.seq, index] = call
+    return found
+
+
+def _placeholders(entry: Entry, callers: Mapping[tuple[int, int], ToolCall]) -> dict[int, str]:
+    """Return the lines that stand for an entry's results, by their index; they tell of the original."""
+    return {i: placeholder(callers.get((entry.seq, i)), entry.as_added, i) for i in maskable_results(entry)}
+
+
+def _cut_results(
+    entry: Entry, keep: Mapping[tuple[int, int], int], callers: Mapping[tuple[int, int], ToolCall]
 ) -> dict[int, str]:
-    """Return the new texts of an entry's results: placeholders, or head and tail where `keep` gives the tokens."""
-
-    def line(index: int) -> str:
-        return placeholder(callers.get((entry.seq, index)), entry, index)
-
-    if keep is None:
-        return {i: line(i) for i in maskable_results(entry)}
-    texts = [result.text for result in entry.reading.results]
-    wanted = {i: keep[entry.seq, i] for i in range(len(texts)) if (entry.seq, i) in keep}
-    cut = {i: clamped(texts[i], tokens, entry.ref, _density(entry, i)) for i, tokens in wanted.items()}
-    # A text that has nothing to cut: the size is that of attachments, which go.
-    return {i: line(i) if text == texts[i] else text for i, text in cut.items()}
+    """Return head and tail of the results for which `keep` gives a size in tokens, by their index."""
+    added = entry.as_added
+    texts: dict[int, str] = {}
+    for index, result in enumerate(added.reading.results):
+        if (tokens := keep.get((entry.seq, index))) is None:
+            continue
+        text = clamped(result.text, tokens, entry.ref, _density(added, index))
+        # A text that has nothing to cut: the size is that of attachments, which go.
+        texts[index] = placeholder(callers.get((entry.seq, index)), added, index) if text == result.text else text
+    return texts
 
 
 def _density(entry: Entry, index: int) -> float:
@@ -524,8 +674,9 @@ def _clamp_shares(decision: Decision) -> dict[tuple[int, int], int]:
         (entry.seq, index): result_share(entry, index)
         for entry in decision.unit.entries
         for index in range(len(entry.reading.results))
+        if entry.kind is not Kind.MASKED
     }
-    excess = decision.unit.tokens - decision.tokens_after
+    excess = decision.unit.tokens - decision.tokens_after - decision.stripped_tokens
     level = _water_level(sorted(sizes.values(), reverse=True), excess)
     return {place: level for place, size in sizes.items() if size > level}
 

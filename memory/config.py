@@ -112,6 +112,10 @@ class MemoryConfig:
     A copy is kept. `"keep"` says the same as `protected_tools`.
     """
 
+    max_result_tokens: int | None = None
+    """A tool result longer than this enters the context in part, head and tail with its reference, whatever the
+    strategy; the archive has it whole. At least 200. None: no limit. Tools with the policy `keep` have none either."""
+
     summary_timeout_seconds: float = 60.0
     """How long one summary request may take before the next kind of summary is tried."""
 
@@ -217,8 +221,13 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
     When none is, a name also counts by its end: `treshold` means `compression_threshold`.
     """
     known = list(names)
+    close = difflib.get_close_matches(word, known)
+    # Of several that a word is missing from, the one that is listed first: it is not the shortest that is meant.
+    lacking = [name for name in known if name in close and set(word.split("_")) < set(name.split("_"))]
+    if lacking or close:
+        return (lacking or close)[0]
     ends = {end: name for name in known for end in _ends(name)}
-    close = difflib.get_close_matches(word, known, n=1) or difflib.get_close_matches(word, ends, n=1)
+    close = difflib.get_close_matches(word, ends, n=1)
     return ends[close[0]] if close else None
 
 
@@ -311,6 +320,9 @@ _RULES: Final[Mapping[str, _Rule]] = {
     ),
     "protected_tools": _Rule(_are_names, "a list of tool names"),
     "tool_policies": _Rule(_are_policies, f"a mapping of tool names to {one_of(ToolPolicy)}"),
+    "max_result_tokens": _Rule(
+        lambda value: value is None or _whole(200).accepts(value), "a whole number of tokens, 200 or more, or none"
+    ),
     "summary_timeout_seconds": _Rule(lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
     "summary_input_tokens": _whole(100),
 }

@@ -35,6 +35,8 @@ class Compressed:
     """What the summary calls of this compression cost; 0 without a model."""
     saved_usd_per_request: float
     """Price of the tokens taken out, at the uncached input price: what each following request is smaller by."""
+    stripped_count: int = 0
+    """Messages that lost signed reasoning, because it is bound to messages that this compression changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,6 +165,20 @@ class Dialect(Protocol):
         """
         ...
 
+    def binds_reasoning(self, model: str | None) -> bool:
+        """Whether this model's signed reasoning is valid only behind the very messages that it was made behind.
+
+        Then a compression takes out, whole, what of it stands behind the first edit. None: not known, so False.
+        """
+        ...
+
+    def without_reasoning(self, message: Wire) -> Wire | None:
+        """Return a copy without its reasoning where that may be sent without; None if nothing would be left.
+
+        The message itself where there is nothing to take out.
+        """
+        ...
+
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
         """Return a copy without these calls and results (indices into the reading), None if nothing would be left."""
         ...

@@ -71,4 +71,24 @@ def is_since_opus_4_7(bare: str) -> bool:
     return _SINCE_OPUS_4_7.match(bare) is not None
 
 
+def binds_thinking(model: str | None) -> bool:
+    """Whether a Claude takes a thinking block back only behind the very conversation that it was made in.
+
+    Fable and Mythos since 5.1, the others since 5.5, and what is newer: the check is announced for every later model.
+    Accounts made before 2026-08-31 are not held to it yet; a block that is invalid says nothing to the model there
+    either. Mythos 5.1 writes such blocks and is not known to refuse them.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/preserved-thinking and, for the models, its page
+    fix-bound-to-a-different-conversation (2026-11);
+    https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-thinking-block-binding.html.
+    """
+    version = _CLAUDE_VERSION.search(bare_name(model)) if model else None
+    if version is None:
+        return False
+    family, major, minor = version.groups()
+    return (int(major), int(minor or 0)) >= ((5, 1) if family in ("fable", "mythos") else (5, 5))
+
+
+# A date is no minor version: claude-opus-5-20260901 is Opus 5.
+_CLAUDE_VERSION = re.compile(r"claude-([a-z]+)-(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
 _SINCE_OPUS_4_7 = re.compile(r"claude-(?:opus-4[-.][7-9]|[a-z]+-(?:[5-9]|\d\d)(?!\d))")

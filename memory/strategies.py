@@ -26,6 +26,8 @@ class Action(StrEnum):
     """Its tool results keep their head and tail."""
     MASK = "masked"
     """Its tool results become one-line placeholders."""
+    STRIP = "stripped"
+    """It stays, but for the signed reasoning that a change before it makes invalid."""
     SUMMARISE = "summarised"
     DROP = "dropped"
 
@@ -39,6 +41,8 @@ class Decision:
     reason: str
     tokens_after: int
     """An estimate; 0 for units that go into the summary, which is counted once for all."""
+    stripped_tokens: int = 0
+    """What of the difference is signed reasoning that a change before the unit makes invalid."""
 
     @property
     def tokens_before(self) -> int:
@@ -104,6 +108,8 @@ class Situation:
     all_is_old: bool = False
     """The newest messages are elsewhere: there is no short-term window to leave alone."""
     tool_policies: Mapping[str, ToolPolicy] = field(default_factory=dict)
+    bound: frozenset[int] = frozenset()
+    """Indices of units with signed reasoning that any change before them makes invalid; empty for most models."""
 
     @property
     def newest(self) -> int | None:
@@ -179,7 +185,9 @@ class Masking:
     name: str = CompressionStrategy.MASKING.value
 
     def plan(self, situation: Situation) -> Plan:
-        decisions = _all_older(Action.MASK, "old tool result", situation, recent_share=self.recent_share)
+        # What is older stays, and its reasoning goes whatever stands in the recent part: nothing to look out for.
+        unbound = replace(situation, bound=frozenset())
+        decisions = _all_older(Action.MASK, "old tool result", unbound, recent_share=self.recent_share)
         plan = _finished(self.name, decisions, situation, after_share=self.recent_share)
         if situation.is_forced and plan.tokens_after > situation.limit_tokens:
             return replace(SlidingWindow().plan(situation), strategy=self.name)
@@ -252,9 +260,19 @@ def recent_units(situation: Situation, *, share: float) -> frozenset[int]:
 
     They fit while they hold at most `short_term_size` messages and, the newest unit aside, at most `share` of the
     room in tokens. Protected units count as messages but cost nothing here: they stay anyway.
+
+    Where reasoning is bound to what stands before it, the window begins behind the last unit that carries such, if
+    at least half of it is left then: what begins later keeps all its reasoning, because it has none to lose.
     """
     if situation.all_is_old:
         return frozenset()
+    recent = _fitting(situation, share=share)
+    unbound = frozenset(index for index in recent if index > max(situation.bound, default=-1))
+    kept, all_kept = (sum(situation.units[i].tokens for i in indices) for indices in (unbound, recent))
+    return unbound if kept * 2 >= all_kept else recent
+
+
+def _fitting(situation: Situation, *, share: float) -> frozenset[int]:
     recent: set[int] = set()
     messages, budget = situation.short_term_size, int(situation.room_tokens * share)
     for index in range(len(situation.units) - 1, -1, -1):
@@ -354,7 +372,7 @@ def _summary_target(decisions: Sequence[Decision], situation: Situation, *, afte
     """
     replaced = [decision.unit for decision in decisions if decision.action is Action.SUMMARISE]
     ratio = situation.compression_ratio * (1.0 if situation.all_is_old else _SPARING)
-    covered = sum(original_tokens(entry) for unit in replaced for entry in unit.entries)
+    covered = sum(entry.added_tokens for unit in replaced for entry in unit.entries)
     kept = sum(decision.tokens_after for decision in decisions) - situation.floor_tokens
     # The next turn is likely as large as the newest: without room for it, every turn would compress again.
     newest = situation.units[-1].tokens if situation.newest is not None else 0
@@ -363,11 +381,6 @@ def _summary_target(decisions: Sequence[Decision], situation: Situation, *, afte
     room = max(int(filled) - max(0, kept), smallest if situation.room_tokens < smallest else smallest // 2)
     wanted = max(min(int(covered * ratio), room), MIN_SUMMARY_TOKENS)
     return min(wanted, int(sum(unit.tokens for unit in replaced) * 0.8))
-
-
-def original_tokens(entry: Entry) -> int:
-    """Return what the entry's messages measured when they were added."""
-    return entry.tokens if entry.covers is None else entry.covers.tokens
 
 
 def _within_limit(plan: Plan, situation: Situation) -> Plan:
@@ -437,7 +450,7 @@ def masked_size(unit: Unit) -> int:
     callers = unit.callers()
     for entry in unit.entries:
         for index in maskable_results(entry):
-            line = placeholder(callers.get((entry.seq, index)), entry, index)
+            line = placeholder(callers.get((entry.seq, index)), entry.as_added, index)
             line_tokens = int(len(line) / CHARACTERS_PER_TOKEN)
             size -= max(0, result_share(entry, index) - line_tokens)
     return max(size, len(unit.entries) * 4)
@@ -445,7 +458,7 @@ def masked_size(unit: Unit) -> int:
 
 def maskable_results(entry: Entry) -> list[int]:
     """Return the indices of the entry's results that a placeholder would shorten."""
-    if entry.kind is not Kind.ORIGINAL:
+    if entry.kind in (Kind.MASKED, Kind.SUMMARY):
         return []
     # A screenshot is large without a word.
     return [

@@ -1,7 +1,7 @@
 """The window: what is sent to the model now, as entries over an append-only log.
 
-Every added message gets a sequence number and is never edited. An entry is the message itself, a masked copy of
-it, or a summary that names the messages it stands for. Messages that belong together (a call, its results, the
+Every added message gets a sequence number and is never edited. An entry is the message itself, a shortened
+copy of it, or a summary that names the messages it stands for. Messages that belong together (a call, its results, the
 reasoning that produced it) form one unit; the window is cut only between units.
 """
 
@@ -17,12 +17,16 @@ from .messages import Reading, ToolCall, ToolResult
 
 
 class Kind(StrEnum):
-    """What an entry is, compared with what the caller added."""
+    """What an entry is, compared with what the caller added. Of a copy, the archive has the original."""
 
     ORIGINAL = "original"
     """The caller's own object."""
+    STRIPPED = "stripped"
+    """A copy without the signed reasoning that is not valid where it now stands."""
+    CLAMPED = "clamped"
+    """A copy in which long tool results keep their head and tail."""
     MASKED = "masked"
-    """A copy in which tool results are placeholders or clamped; the archive has the original."""
+    """A copy in which tool results are placeholders."""
     SUMMARY = "summary"
     """A message that the compressor wrote in place of others."""
 
@@ -51,6 +55,18 @@ class Entry:
     kind: Kind = Kind.ORIGINAL
     covers: Coverage | None = None
     """Set for summaries only."""
+    original: Entry | None = field(default=None, repr=False)
+    """Set for copies only: the entry as the message was added."""
+
+    @property
+    def as_added(self) -> Entry:
+        """The entry of the message itself, also where a copy stands in for it."""
+        return self.original or self
+
+    @property
+    def added_tokens(self) -> int:
+        """What the entry's messages measured when they were added."""
+        return self.as_added.tokens if self.covers is None else self.covers.tokens
 
     @property
     def ref(self) -> str:
@@ -130,6 +146,11 @@ class Window:
         return bool(self._open_calls)
 
     @property
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the newest response that wait for their results."""
+        return self._open_calls.waiting
+
+    @property
     def context(self) -> list[object]:
         """What is sent, in a new list."""
         return list(self._context)
@@ -147,7 +168,7 @@ class Window:
         """Add the newest message. O(1)."""
         self._open_calls.add(entry.reading)
         self._put(entry)
-        self.log_tokens += entry.tokens
+        self.log_tokens += entry.added_tokens
         self.last_seq = entry.seq
         self.version += 1
         self.has_cache_breakpoint = self.has_cache_breakpoint or entry.reading.has_cache_breakpoint
@@ -209,10 +230,16 @@ class Window:
         self._pinned.discard(entry.seq)
         self.version += 1
 
-    def find(self, message: object) -> Entry | None:
-        """Return the entry of a message that is in the context as it was added; by identity or by reference."""
+    def find(self, message: object, *, copies: bool = False) -> Entry | None:
+        """Return the entry of a message that is in the context; by identity or by reference.
+
+        Args:
+            message: As it was added, or its reference.
+            copies: Also find it where a changed copy stands in for it; else only where it is sent as it was added.
+        """
         for entry in reversed(self.entries):
-            if entry.kind is Kind.ORIGINAL and (_is_same(entry.message, message) or entry.ref == message):
+            stands = entry.kind is Kind.ORIGINAL or (copies and entry.original is not None)
+            if stands and (_is_same(entry.as_added.message, message) or entry.ref == message):
                 return entry
         return None
 
@@ -266,6 +293,10 @@ class OpenCalls:
 
     def __bool__(self) -> bool:
         return bool(self._open)
+
+    @property
+    def waiting(self) -> tuple[ToolCall, ...]:
+        return tuple(self._open)
 
     def begins_response(self, reading: Reading) -> bool:
         """Return whether this message, added now, would begin a new response of the model."""

@@ -306,6 +306,7 @@ def conversations(
     surrogates: bool = False,
     long_texts: bool = True,
     ends_open: bool = False,
+    thinks: bool = False,
 ) -> st.SearchStrategy[list[Message]]:
     """Draw conversations that the provider accepts; drawing costs two integers a turn, so that laws run fast.
 
@@ -316,12 +317,13 @@ def conversations(
         surrogates: Let texts hold a lone surrogate, which is legal in Python and nowhere on the wire.
         long_texts: Let a text in ten be some thousand characters.
         ends_open: End with calls that nobody has answered yet; such a list is not valid to send.
+        thinks: Let every answer and every call of a client's tool begin with reasoning.
     """
     # A turn is its kind and a seed: both shrink well, and all details follow from the seed.
     turn = st.tuples(st.sampled_from(_KINDS), st.integers(min_value=0, max_value=2**16))
     turns = st.lists(turn, min_size=min_turns, max_size=max_turns)
     return st.builds(
-        lambda start, drawn: _Script(dialect, start, surrogates, long_texts).play(drawn, ends_open=ends_open),
+        lambda start, drawn: _Script(dialect, start, surrogates, long_texts, thinks).play(drawn, ends_open=ends_open),
         st.integers(min_value=0, max_value=2**16),
         turns,
     )
@@ -333,11 +335,12 @@ _KINDS = ("ask", "tools", "answer", "think", "server", "many_tools", "notes")
 class _Script:
     """Plays one conversation: who may speak next is decided here, so that it is valid by construction."""
 
-    def __init__(self, dialect: DialectName, start: int, surrogates: bool, long_texts: bool) -> None:
+    def __init__(self, dialect: DialectName, start: int, surrogates: bool, long_texts: bool, thinks: bool) -> None:
         self._random = Random(start)
         self._dialect: DialectName = dialect
         self._texts = _TEXTS + ((_LONE_SURROGATE,) if surrogates else ())
         self._long_texts = long_texts
+        self._thinks = thinks
         self._ids = 0
         self._builder = self._new_builder()
         self._messages: list[Message] = []
@@ -360,7 +363,7 @@ class _Script:
 
     def _turn(self, kind: str) -> Iterator[Message]:
         if kind == "ask":
-            yield from self._builder.assistant(self._text())
+            yield from self._builder.assistant(self._text(), reasoning=self._text() if self._thinks else "")
             yield from self._builder.user(self._text(), image=self._random.random() < 0.3)
         elif kind == "notes":
             yield from self._builder.user(self._text())
@@ -385,7 +388,7 @@ class _Script:
 
     def _assistant(self, calls: Sequence[Call], *, reasoning: bool) -> list[Message]:
         text = self._text() if self._random.random() < 0.4 else ""
-        return self._builder.assistant(text, calls, reasoning=self._text() if reasoning else "")
+        return self._builder.assistant(text, calls, reasoning=self._text() if reasoning or self._thinks else "")
 
     def _calls(self, count: int) -> list[Call]:
         if self._random.random() < 0.15:

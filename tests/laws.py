@@ -16,7 +16,10 @@ from memory.window import OpenCalls
 
 
 class Watched:
-    """A manager under watch: each `add` asserts laws 1 to 4, 6 and 7 for the state that it leaves."""
+    """A manager under watch: each `add` asserts laws 1 to 4, 6 and 7 for the state that it leaves.
+
+    With a `model` that binds its reasoning, also that no reasoning stands behind other messages than it was made behind.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,9 @@ class Watched:
             config, llm, dialect=dialect, counter=self.counter, on_event=self.events.append, **options
         )
         self._dialect = DIALECTS[dialect]
+        self._binds = self._dialect.binds_reasoning(options.get("model"))
+        self._made_behind: dict[int, list[object]] = {}
+        """For a message with reasoning, by its id: the context that the model saw when it made it."""
         self._checks_validity = checks_validity
         self._every = every
         self._added: list[object] = []
@@ -74,6 +80,8 @@ class Watched:
         reading = self._dialect.read(to_wire(message))
         self._readings.append(reading)
         self._open.add(reading)
+        if self._binds and self._has_reasoning(message):
+            self._made_behind[id(message)] = self._previous
 
     def _check(self, events: Sequence[Event]) -> None:
         context = self.memory.messages
@@ -90,6 +98,8 @@ class Watched:
         self._nothing_is_lost(context)
         self._native_in_native_out(context)
         self._protected_stay(context)
+        if self._binds:
+            self._reasoning_is_valid(context)
         if self._checks_validity and not self._open:
             self._valid_out(context)
 
@@ -112,7 +122,19 @@ class Watched:
         added = {id(message) for message in self._added}
         written = [message for message in context if id(message) not in added]
         entries = {id(e.message): e.kind.value for e in self.memory._window.entries}
-        assert all(entries[id(message)] in ("masked", "summary") for message in written)
+        assert all(entries[id(message)] in ("stripped", "clamped", "masked", "summary") for message in written)
+
+    def _has_reasoning(self, message: object) -> bool:
+        wire = to_wire(message)
+        return self._dialect.without_reasoning(wire) is not wire
+
+    def _reasoning_is_valid(self, context: list[object]) -> None:
+        for index, message in enumerate(context):
+            if not self._has_reasoning(message):
+                continue
+            before = self._made_behind[id(message)]
+            is_same = len(before) == index and all(a is b for a, b in zip(before, context, strict=False))
+            assert is_same, f"the reasoning of context[{index}] was made behind other messages"
 
     def _protected_stay(self, context: list[object]) -> None:
         in_context = {id(message) for message in context}
@@ -120,7 +142,9 @@ class Watched:
         systems = [i for i, r in enumerate(self._readings) if r.role == "system"]
         for index in {*systems, *users[:1], *users[-1:]}:
             assert id(self._added[index]) in in_context, f"r{index + 1} ({self._readings[index].role}) was taken out"
-        assert id(self._added[-1]) in in_context or self._readings[-1].results, "the newest message was taken out"
+        newest = self._readings[-1]
+        may_be_a_copy = bool(newest.results) or (self._binds and newest.is_signed)
+        assert id(self._added[-1]) in in_context or may_be_a_copy, "the newest message was taken out"
 
     def _progress(self, compressions: Sequence[Compressed]) -> None:
         assert len(compressions) <= 1, "two compressions without new input"

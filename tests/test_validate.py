@@ -212,6 +212,8 @@ BROKEN_ANTHROPIC: list[tuple[str, list[Message], str]] = [
     ("AN-6", [blocks("user", text(" "))], ".content"),
     ("AN-7", [user(), said("I think ")], "[1].content"),
     ("AN-8", [user(), blocks("assistant", {"type": "thinking", "thinking": "hm"}, text())], "[1].content[0]"),
+    ("AN-8", [user(), blocks("assistant", {"type": "redacted_thinking"}, text())], "[1].content[0]"),
+    ("AN-16", [blocks("user", {"type": "redacted_thinking", "data": "x"}, text())], "[0].content[0]"),
     ("AN-11", [blocks("user", *[text(cache_control=CACHE)] * 5)], ".content[4]"),
     ("AN-11", [blocks("user", text(cache_control=CACHE), text(cache_control=HOUR))], ".content[1]"),
     (

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
+from ..models import binds_thinking
 from ._wire import Draft, compact_json, has_role, mapping_at, parts_at, role_of, text_at, wrong
-from .anthropic_rules import check
+from .anthropic_rules import THINKING, check
 
 _ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 _FOREIGN_KEYS = frozenset({"parts", "type", "tool_calls", "tool_call_id", "function_call", "refusal", "audio"})
@@ -86,12 +87,26 @@ class Anthropic:
         blocks = [_result_block(call, result) for call, result in zip(calls, results, strict=True)]
         return [{"role": "user", "content": blocks}] if blocks else []
 
+    def binds_reasoning(self, model: str | None) -> bool:
+        """Whether the API checks a thinking block against the messages before it (AN-10)."""
+        return binds_thinking(model)
+
+    def without_reasoning(self, message: Wire) -> Wire | None:
+        """Return a copy without thinking; a block is taken out whole or stays as it is (AN-8)."""
+        content = message.get("content")
+        if not isinstance(content, list | tuple):
+            return message
+        kept = [block for block in content if block.get("type") not in THINKING]
+        if len(kept) == len(content):
+            return message
+        return {**message, "content": kept} if kept else None
+
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
         """Return a copy without these; thinking alone is nothing, because it belongs to what it led to."""
         content = message["content"]
         kept = [block for block, index in _numbered(content, "tool_use") if index not in calls]
         kept = [block for block, index in _numbered(kept, "tool_result") if index not in results]
-        if all(block.get("type") in ("thinking", "redacted_thinking") for block in kept):
+        if all(block.get("type") in THINKING for block in kept):
             return None
         return {**message, "content": kept}
 

@@ -1,8 +1,8 @@
 """What Anthropic's messages accept, as far as a list of messages alone shows it.
 
 Not judged, because the list does not show it: whether a thinking block is the one that the API returned (AN-8) and
-after which prefix (AN-10), the request's `thinking` and `tools` (AN-9, AN-15, AN-16), whether the model takes a
-prefilled answer (the second half of AN-7).
+after which prefix (AN-10), the request's `thinking` and `tools` (AN-9, AN-15, the second half of AN-16), whether the
+model takes a prefilled answer (the second half of AN-7).
 """
 
 from __future__ import annotations
@@ -88,8 +88,14 @@ RULES = (
     Rule(
         code="AN-8",
         severity="warning",
-        title="A thinking block carries the signature by which the server knows it.",
-        source=f"{_TYPES}thinking_block_param.py",
+        title="A thinking block carries the signature, a redacted one the data, by which the server knows it.",
+        source=f"{_TYPES}thinking_block_param.py, {_TYPES}redacted_thinking_block_param.py",
+    ),
+    Rule(
+        code="AN-16",
+        severity="warning",
+        title="Thinking stands in the assistant's messages; Bedrock rejects it in the user's.",
+        source="https://github.com/strands-agents/sdk-python (as_user_summary)",
     ),
     Rule(
         code="AN-11",
@@ -121,6 +127,7 @@ RULES = (
     ),
 )
 
+THINKING = frozenset({"thinking", "redacted_thinking"})
 _MESSAGES = 100_000
 _BREAKPOINTS = 4
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
@@ -266,8 +273,8 @@ class _Check:
             self._server_call(index, number, block)
         elif kind == "text":
             self._text(index, at, block)
-        elif kind == "thinking":
-            self._thinking(index, at, block)
+        elif kind in THINKING:
+            self._thinking(index, at, block, message)
         elif kind == "compaction":
             self._compaction(index, number, block, message)
         self._speak(message)
@@ -364,9 +371,12 @@ class _Check:
         elif not text:
             self._found.add("AN-6", index, "an empty text block", at=at)
 
-    def _thinking(self, index: int, at: str, block: Mapping[str, Any]) -> None:
-        if not block.get("signature"):
-            self._found.add("AN-8", index, "a thinking block without a signature", at=at)
+    def _thinking(self, index: int, at: str, block: Mapping[str, Any], message: Wire) -> None:
+        field = "signature" if block["type"] == "thinking" else "data"
+        if not block.get(field):
+            self._found.add("AN-8", index, f"a {block['type']} block without {field}", at=at)
+        if message.get("role") == "user":
+            self._found.add("AN-16", index, f"a {block['type']} block in a message of the user", at=at)
 
     def _compaction(self, index: int, number: int, block: Mapping[str, Any], message: Wire) -> None:
         at = f".content[{number}]"
@@ -384,7 +394,7 @@ class _Check:
         self._breakpoints += 1
         if self._breakpoints == _BREAKPOINTS + 1:
             self._found.add("AN-11", index, f"the {self._breakpoints}th cache breakpoint", at=at)
-        if kind in ("thinking", "redacted_thinking"):
+        if kind in THINKING:
             self._found.add("AN-11", index, "a cache breakpoint on thinking", at=at)
         is_long = isinstance(mark, Mapping) and mark.get("ttl") == "1h"
         if is_long and self._has_short_ttl:

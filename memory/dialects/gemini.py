@@ -71,6 +71,14 @@ class Gemini:
         parts = [_response_part(call, result) for call, result in zip(calls, results, strict=True)]
         return [{"role": "user", "parts": parts}] if parts else []
 
+    def binds_reasoning(self, model: str | None) -> bool:
+        """False: a signature belongs to its own part, whatever stands before it (GE-9)."""
+        return False
+
+    def without_reasoning(self, message: Wire) -> Wire | None:
+        """Return the message itself: the current turn's calls are refused without their signatures (GE-8)."""
+        return message
+
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
         """Return a copy without these; thoughts alone are nothing, because they belong to what they led to."""
         kept = [

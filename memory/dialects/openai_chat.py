@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..messages import DialectName, Fit, Issue, Reading, Role, ToolCall, ToolResult, Wire
+from ..models import binds_thinking
 from ._wire import Draft, compact_json, has_role, mapping_at, parts_at, role_of, text_at, wrong
 from .openai_chat_rules import check
 
@@ -20,6 +21,9 @@ _ROLES: Mapping[str, Role] = {
 _OWN_KEYS = frozenset(
     {"tool_calls", "tool_call_id", "function_call", "refusal", "audio", "reasoning_content", "thinking_blocks"}
 )
+_REASONING_FIELDS = frozenset({"thinking_blocks", "reasoning_content", "reasoning", "reasoning_details"})
+"""Of LiteLLM, which builds Anthropic's blocks from the first (litellm 1.106, prompt_templates/factory.py), DeepSeek and
+OpenRouter."""
 _OWN_PARTS = frozenset({"image_url", "file"})
 _FOREIGN_KEYS = frozenset({"parts", "type"})
 
@@ -80,6 +84,17 @@ class OpenAIChat:
     def write_results(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> list[dict[str, Any]]:
         """Build one tool message for each call."""
         return [_result_message(call, result.text) for call, result in zip(calls, results, strict=True)]
+
+    def binds_reasoning(self, model: str | None) -> bool:
+        """Whether a gateway sends this on to a Claude that checks thinking against the messages before it (AN-10)."""
+        return binds_thinking(model)
+
+    def without_reasoning(self, message: Wire) -> Wire | None:
+        """Return a copy without the fields in which gateways hand reasoning through."""
+        if _REASONING_FIELDS.isdisjoint(message):
+            return message
+        copy = {key: value for key, value in message.items() if key not in _REASONING_FIELDS}
+        return copy if _says_something(copy) else None
 
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
         """Return a copy without these; an assistant message that said nothing else goes with its last call."""

@@ -37,6 +37,8 @@ _SERVER_ITEMS = frozenset(
 )
 """What the provider ran or keeps itself: calls that carry their own output, and state of the server."""
 _SYSTEM_ITEMS = frozenset({"additional_tools", "configuration_update"})
+_NAMED_AFTER_REASONING = frozenset({"message", "function_call", "custom_tool_call"})
+"""Items that may be sent without the id that the server gave them; a call is paired by its `call_id`."""
 _KNOWN = frozenset({"message", "reasoning", *CALLS, *RESULTS, *_SERVER_ITEMS, *_SYSTEM_ITEMS})
 
 
@@ -117,6 +119,19 @@ class OpenAIResponses:
     def write_results(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> list[dict[str, Any]]:
         """Build one output item for each call, of the type that the call's own type demands."""
         return [_result_item(call, result.text) for call, result in zip(calls, results, strict=True)]
+
+    def binds_reasoning(self, model: str | None) -> bool:
+        """False: a reasoning item needs the item that it led to behind it, not the same messages before it (OR-3)."""
+        return False
+
+    def without_reasoning(self, message: Wire) -> Wire | None:
+        """Return None for a reasoning item; what it led to loses its id, which is not valid without it (OR-4)."""
+        kind = message.get("type", "message" if "role" in message else None)
+        if kind == "reasoning":
+            return None
+        if kind not in _NAMED_AFTER_REASONING or message.get("id") is None:
+            return message
+        return {key: value for key, value in message.items() if key != "id"}
 
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
         """Return None if the item's one call or result is to go, else a copy."""
