@@ -22,7 +22,7 @@ _READ_CHARACTERS = 100_000
 _LINE_CHARACTERS = 2_000
 _NUMBER_CHARACTERS = 10
 _HIT_CHARACTERS = 400
-_SCANNED_BYTES = 50_000_000
+_SCANNED_CHARACTERS = 50_000_000
 _EDITED_BYTES = 10_000_000
 _PEEK_BYTES = 4_096
 
@@ -159,18 +159,18 @@ class FolderTools:
 
     def _hits(self, text: str, start: Path, pattern: str, ignore_case: bool) -> Iterator[str]:
         wanted = text.casefold() if ignore_case else text
-        budget_bytes = _SCANNED_BYTES
+        budget = _SCANNED_CHARACTERS
         for file in islice(self._folder.files(start, pattern), _VISITED_FILES):
             try:
                 with self._text(self._folder.show(file)) as stream:
-                    for number, line in enumerate(_all_lines(stream, budget_bytes), start=1):
-                        budget_bytes -= len(line) + 1
+                    for number, line in enumerate(_all_lines(stream, budget), start=1):
+                        budget -= len(line) + 1
                         if wanted in (line.casefold() if ignore_case else line):
                             yield f"{self._folder.show(file)}:{number}: {_around(line.strip(), text)}"
             except (ToolError, OSError):
                 continue  # binary, or not ours to read
-            if budget_bytes <= 0:
-                yield f"[searched {_SCANNED_BYTES:,} characters; search a folder]"
+            if budget <= 0:
+                yield f"[searched {_SCANNED_CHARACTERS:,} characters; search a folder]"
                 return
 
     def _listed(self, file: Path) -> str:
@@ -188,7 +188,7 @@ class _Lines:
     """Reads some lines of a file, however long the file and its lines are, and says whether more follow."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._lines = _all_lines(stream, _SCANNED_BYTES)
+        self._lines = _all_lines(stream, _SCANNED_CHARACTERS)
         self.has_more = False
 
     def read(self, first_line: int, line_count: int) -> list[str]:
@@ -204,15 +204,15 @@ class _Lines:
         return chosen
 
 
-def _all_lines(stream: BinaryIO, limit_bytes: int) -> Iterator[str]:
-    """Yield the lines of a text without their ends, from no more than the first `limit_bytes` bytes."""
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")
-    rest = limit_bytes
-    while rest > 0 and (line := text.readline(rest)):
-        rest -= len(line)
-        yield line.removesuffix("\n")
-    if rest <= 0 and text.read(1):
-        yield f"[the file goes on after {limit_bytes:,} characters]"
+def _all_lines(stream: BinaryIO, limit_characters: int) -> Iterator[str]:
+    """Yield the lines of a text without their ends, from no more than its first characters."""
+    rest = limit_characters
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace") as text:
+        while rest > 0 and (line := text.readline(rest)):
+            rest -= len(line)
+            yield line.removesuffix("\n")
+        if rest <= 0 and text.read(1):
+            yield f"[the file goes on after {limit_characters:,} characters]"
 
 
 def _cut(line: str) -> str:
