@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ContextOverflowError
 from ..manager import MemoryManager
 from ..messages import Wire
 
@@ -119,6 +120,21 @@ class Bridge(Generic[M]):
         self.memory.follow_sync(self._chats(messages))
         return self.context()
 
+    async def add(self, answers: Sequence[M]) -> None:
+        """Take what the model answered, so that the books are complete before the list comes back with it."""
+        given = [[*given, *answers] for given in self._given]
+        # Too long now, it is refused before the next request. Here that would cost the answer, which is paid for.
+        with suppress(ContextOverflowError):
+            await self.memory.follow(self._chats([*self._whole, *answers]))
+        self._given = given
+
+    def add_sync(self, answers: Sequence[M]) -> None:
+        """Take what the model answered like `add`, without an event loop."""
+        given = [[*given, *answers] for given in self._given]
+        with suppress(ContextOverflowError):
+            self.memory.follow_sync(self._chats([*self._whole, *answers]))
+        self._given = given
+
     async def ask(self, messages: Sequence[M], call: Callable[[list[M]], Awaitable[Answer]]) -> Answer:
         """Follow the list and call the model with the context; once more if it was refused and can be made smaller.
 
@@ -213,6 +229,20 @@ class Conversations(Generic[M]):
             if name not in self._bridges:
                 self._bridges[name] = Bridge(self._new_memory(name), self._codec)
             return self._bridges[name]
+
+    def memory(self, name: str | None) -> MemoryManager:
+        """Return the memory of a conversation.
+
+        Raises:
+            ConfigError: There has been no request of that name.
+        """
+        with self._lock:
+            bridge = self._bridges.get(name)
+        if bridge is not None:
+            return bridge.memory
+        if isinstance(self._memory, MemoryManager) and (name is None or not self._bridges):
+            return self._memory
+        raise ConfigError(f"there is no conversation {name!r} yet; known are {sorted(map(str, self._bridges))}")
 
     def forget(self, name: str | None) -> None:
         """Let go of a conversation and its memory; the next request of that name begins anew from the list it has."""

@@ -7,10 +7,9 @@ model is managed. Written for langchain 1.x: `wrap_model_call` of `langchain.age
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, cast
 
 from ..errors import MessageError, MissingDependencyError
 from ..manager import MemoryManager
@@ -24,6 +23,7 @@ try:
     from langchain_core.language_models import LanguageModelInput
     from langchain_core.messages import (
         AIMessage,
+        AIMessageChunk,
         AnyMessage,
         BaseMessage,
         ChatMessage,
@@ -33,7 +33,7 @@ try:
         ToolMessage,
         convert_to_messages,
     )
-    from langchain_core.messages.ai import add_usage
+    from langchain_core.messages.ai import add_ai_message_chunks
     from langchain_core.prompt_values import PromptValue
     from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, ensure_config
     from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -67,7 +67,7 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
 
     def memory(self, thread_id: str | None = None) -> MemoryManager:
         """Return the memory of a thread, for its statistics and for recall."""
-        return self._conversations.bridge(thread_id).memory
+        return self._conversations.memory(thread_id)
 
     def forget(self, thread_id: str) -> None:
         """Let go of a thread's memory; should it go on, a new one is made from its state."""
@@ -79,7 +79,7 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         """Send the managed context to the model. Called by LangChain."""
         bridge = self._bridge(request)
         response = bridge.ask_sync(request.messages, lambda context: handler(request.override(messages=context)))
-        _book(bridge.memory, response.result)
+        bridge.add_sync(_booked(bridge.memory, response.result))
         return response
 
     async def awrap_model_call(
@@ -88,7 +88,7 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         """Send the managed context to the model like `wrap_model_call`, in an event loop. Called by LangChain."""
         bridge = self._bridge(request)
         response = await bridge.ask(request.messages, lambda context: handler(request.override(messages=context)))
-        _book(bridge.memory, response.result)
+        await bridge.add(_booked(bridge.memory, response.result))
         return response
 
     def _bridge(self, request: ModelRequest[Any]) -> Bridge[AnyMessage]:
@@ -129,7 +129,7 @@ class MemoryModel(Runnable[LanguageModelInput, AIMessage]):
 
     def memory(self, thread_id: str | None = None) -> MemoryManager:
         """Return the memory of a thread, for its statistics and for recall."""
-        return self._conversations.bridge(thread_id).memory
+        return self._conversations.memory(thread_id)
 
     def forget(self, thread_id: str) -> None:
         """Let go of a thread's memory; should it go on, a new one is made from the list it is called with."""
@@ -139,7 +139,7 @@ class MemoryModel(Runnable[LanguageModelInput, AIMessage]):
         """Call the model with the managed context."""
         bridge = self._bridge(config)
         answer = bridge.ask_sync(_messages(input), lambda context: self._model.invoke(context, config, **kwargs))
-        _book(bridge.memory, [answer])
+        bridge.add_sync(_booked(bridge.memory, [answer]))
         return answer
 
     async def ainvoke(
@@ -148,7 +148,7 @@ class MemoryModel(Runnable[LanguageModelInput, AIMessage]):
         """Call the model like `invoke`, in an event loop."""
         bridge = self._bridge(config)
         answer = await bridge.ask(_messages(input), lambda context: self._model.ainvoke(context, config, **kwargs))
-        _book(bridge.memory, [answer])
+        await bridge.add(_booked(bridge.memory, [answer]))
         return answer
 
     def stream(
@@ -163,7 +163,7 @@ class MemoryModel(Runnable[LanguageModelInput, AIMessage]):
         for chunk in chunks:
             seen.append(chunk)
             yield chunk
-        _book_stream(bridge.memory, seen)
+        bridge.add_sync(_booked(bridge.memory, _whole(seen)))
 
     async def astream(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any | None
@@ -177,7 +177,7 @@ class MemoryModel(Runnable[LanguageModelInput, AIMessage]):
         async for chunk in chunks:
             seen.append(chunk)
             yield chunk
-        _book_stream(bridge.memory, seen)
+        await bridge.add(_booked(bridge.memory, _whole(seen)))
 
     def _bridge(self, config: RunnableConfig | None) -> Bridge[AnyMessage]:
         bridge = self._conversations.bridge(_thread_id(config))
@@ -316,11 +316,12 @@ def _bound_tools(model: Runnable[LanguageModelInput, AIMessage]) -> list[Wire]:
     return [tool for tool in tools if isinstance(tool, Mapping)]
 
 
-def _book(memory: MemoryManager, answers: Iterable[BaseMessage]) -> None:
-    """Book what the provider reported for the answers; a model that reports nothing is estimated."""
+def _booked(memory: MemoryManager, answers: Sequence[BaseMessage]) -> list[AnyMessage]:
+    """Book what the provider reported for the answers, and return them; what is not reported is estimated."""
     for answer in answers:
         if isinstance(answer, AIMessage) and answer.usage_metadata:
             memory.record_usage(answer.usage_metadata, model=read_model(answer.response_metadata))
+    return cast("list[AnyMessage]", answers)  # langchain types a response more widely than a request
 
 
 def _begun(chunks: Iterator[AIMessage]) -> Iterator[AIMessage]:
@@ -340,8 +341,7 @@ async def _behind(first: AIMessage | None, rest: AsyncIterator[AIMessage]) -> As
         yield chunk
 
 
-def _book_stream(memory: MemoryManager, chunks: Sequence[AIMessage]) -> None:
-    usages = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
-    if usages:
-        models = filter(None, (read_model(chunk.response_metadata) for chunk in chunks))
-        memory.record_usage(reduce(add_usage, usages), model=next(models, None))
+def _whole(chunks: Sequence[AIMessage]) -> Sequence[AIMessage]:
+    """Return the answer that the pieces of a stream make up; a model that cannot stream gives it as the only piece."""
+    pieces = [chunk for chunk in chunks if isinstance(chunk, AIMessageChunk)]
+    return [add_ai_message_chunks(*pieces)] if pieces else chunks

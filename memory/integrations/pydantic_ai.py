@@ -47,9 +47,9 @@ class ManagedMemory(AbstractCapability[Any]):
         """
         self._conversations = Conversations(memory, _Codec())
 
-    def memory(self, conversation_id: str | None) -> MemoryManager:
+    def memory(self, conversation_id: str | None = None) -> MemoryManager:
         """Return the memory of a conversation (`result.conversation_id`), for its statistics and for recall."""
-        return self._conversations.bridge(conversation_id).memory
+        return self._conversations.memory(conversation_id)
 
     def forget(self, conversation_id: str) -> None:
         """Let go of a conversation's memory; should it go on, a new one is made from its history."""
@@ -74,6 +74,7 @@ class ManagedMemory(AbstractCapability[Any]):
         )
         if response.usage.has_values():  # else nothing was reported; 0 would be taken for the truth
             bridge.memory.record_usage(response.usage, model=response.model_name)
+        await bridge.add([response])
         return response
 
     def _bridge(self, ctx: RunContext[Any], parameters: ModelRequestParameters) -> Bridge[ai.ModelMessage]:
