@@ -31,7 +31,7 @@ from memory.messages import ToolResult
 from memory.native import to_wire, unwrap
 from memory.testing.simulators import Answer, Call, Fault, FaultKind, ProviderSimulator, Turn
 
-from .canned import HASTY, WEATHER, serving, text_of
+from .served import HASTY, WEATHER, serving, text_of
 
 MODEL = "claude-sonnet-5"
 TASK = {"role": "user", "content": [{"type": "text", "text": "How is the weather in Rome and in Oslo?"}]}
