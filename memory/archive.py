@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -12,10 +11,11 @@ from typing import Any, Protocol
 
 from .errors import ConfigError, UnknownReferenceError
 from .messages import Reading
+from .patterns import Pattern
 from .window import reference
 
-_WORD = re.compile(r"\w+")
-_HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORD = Pattern(r"\w+")
+_HUMP = Pattern(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _EXCERPT_CHARACTERS = 240
 
 # Okapi BM25 with the usual constants; Robertson & Zaragoza, "The Probabilistic Relevance Framework", 2009.
@@ -172,11 +172,11 @@ def searchable_text(reading: Reading) -> str:
 
 def _terms(text: str) -> Iterator[str]:
     """Yield words in lower case and, for identifiers, their parts: `getUserName` -> getusername, get, user, name."""
-    for word in _WORD.findall(text):
+    for word in _WORD.compiled.findall(text):
         folded = word.casefold()
         yield folded
         if not (word.isalpha() and word[1:].islower()) and len(word) < 100:
-            parts = [part.casefold() for part in _HUMP.findall(word)]
+            parts = [part.casefold() for part in _HUMP.compiled.findall(word)]
             if len(parts) > 1:
                 yield from parts
 

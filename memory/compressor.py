@@ -22,6 +22,7 @@ from .extract import Source
 from .llm import Llm, Steps, adrive, drive
 from .messages import Dialect, Fit, Reading, ToolCall
 from .native import like, to_wire, unwrap
+from .patterns import Pattern
 from .strategies import (
     CHARACTERS_PER_TOKEN,
     Action,
@@ -534,10 +535,10 @@ def matters(reading: Reading) -> bool:
     """Return whether a message is an error, or says of itself that it must not be forgotten."""
     if any(result.is_error for result in reading.results):
         return True
-    return reading.role in ("user", "assistant") and _IMPORTANT.search(reading.text) is not None
+    return reading.role in ("user", "assistant") and _IMPORTANT.compiled.search(reading.text) is not None
 
 
-_IMPORTANT = re.compile(
+_IMPORTANT = Pattern(
     r"\b(?:important|critical|crucial|essential|remember|must(?: not)?|never|always|do not forget|don't forget"
     r"|note that|warning|required|wichtig|niemals|importante|nunca|critique|jamais)\b",
     re.IGNORECASE,

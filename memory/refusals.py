@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from .patterns import Pattern
+
 RefusalKind: TypeAlias = Literal["context_overflow", "stale_reasoning", "malformed"]
 
 
@@ -35,7 +37,7 @@ def read_refusal(error: BaseException) -> Refusal | None:
         text = _text(one)
         if overflow := _overflow(one, text):
             return overflow
-        if _STALE_REASONING.search(text):
+        if _STALE_REASONING.compiled.search(text):
             return Refusal(kind="stale_reasoning")
     is_malformed = any(_status(one) in (400, 422) for one in chain)
     return Refusal(kind="malformed") if is_malformed else None
@@ -52,10 +54,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _overflow(error: BaseException, text: str) -> Refusal | None:
     for pattern in _SIZES:
-        if found := pattern.search(text):
+        if found := pattern.compiled.search(text):
             sizes = {name: int(size.replace(",", "")) for name, size in found.groupdict().items() if size}
             return _sized(sizes)
-    if _code(error) in _OVERFLOW_CODES or type(error).__name__ in _OVERFLOW_TYPES or _OVERFLOW.search(text):
+    if _code(error) in _OVERFLOW_CODES or type(error).__name__ in _OVERFLOW_TYPES or _OVERFLOW.compiled.search(text):
         return Refusal(kind="context_overflow")
     return None
 
@@ -72,7 +74,7 @@ def _sized(sizes: Mapping[str, int]) -> Refusal:
 
 _N = r"(?P<{}>\d[\d,]*)"
 _SIZES = tuple(
-    re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    Pattern(pattern, re.IGNORECASE | re.DOTALL)
     for pattern in (
         # OpenAI and vLLM; the last group only where the completion is counted in (vllm-project/vllm#20409).
         rf"maximum context length is {_N.format('limit')} tokens.{{0,80}}?(?:requested|resulted in)(?: about| over)? "
@@ -88,7 +90,7 @@ _SIZES = tuple(
         rf"keep the first {_N.format('input')} tokens.{{0,120}}?context length of only {_N.format('limit')}",
     )
 )
-_OVERFLOW = re.compile(
+_OVERFLOW = Pattern(
     # OpenAI Responses; Anthropic's stop by size (413); Bedrock; LM Studio on MLX (lmstudio-bug-tracker#2339).
     r"exceeds the context window|context_length_exceeded|request_too_large|input is too long for requested model"
     r"|prompt is too long|exceeds? the (?:available |maximum )?context (?:size|length|window)"
@@ -100,7 +102,7 @@ _OVERFLOW_CODES = frozenset({"context_length_exceeded", "exceed_context_size_err
 _OVERFLOW_TYPES = frozenset({"ContextWindowExceededError", "ContextWindowOverflowException"})
 """LiteLLM's and Strands' own names for it."""
 
-_STALE_REASONING = re.compile(
+_STALE_REASONING = Pattern(
     # Anthropic: "Invalid `signature` in `thinking` block. The block is bound to a different conversation."
     # (pydantic/pydantic-ai#7989, anomalyco/opencode#48637). "… cannot be modified" is something else: models that do
     # not bind their thinking want the latest of it back, and taking it out cures nothing.

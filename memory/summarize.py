@@ -15,6 +15,7 @@ from . import extract
 from .errors import SummaryError
 from .extract import Digest, Source
 from .llm import ModelCall, ModelReply, Steps
+from .patterns import Pattern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,10 +223,10 @@ def transcript(source: Source) -> str:
 
 def quoted(text: str) -> str:
     """Return the text unable to close the tags that quote it in a prompt, however they are spelled."""
-    return _CLOSING_TAG.sub(r"<\\/\1>", text)
+    return _CLOSING_TAG.compiled.sub(r"<\\/\1>", text)
 
 
-_CLOSING_TAG = re.compile(r"<\s*/\s*(task|summary|messages)\s*>", re.IGNORECASE)
+_CLOSING_TAG = Pattern(r"<\s*/\s*(task|summary|messages)\s*>", re.IGNORECASE)
 
 
 def _clipped(task: str) -> str:

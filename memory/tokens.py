@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import lzma
 import math
+import os.path
 import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from .attachments import attachment_tokens
@@ -337,7 +337,7 @@ class _Sums:
 
 # --- Encodings --------------------------------------------------------------------------------------------------------
 
-_RANKS = Path(__file__).parent / "ranks"
+_RANKS = os.path.join(os.path.dirname(__file__), "ranks")  # pathlib would be a tenth of the time to import the package
 
 _PATTERNS: dict[EncodingName, str] = {
     "cl100k_base": (
@@ -386,7 +386,8 @@ def _build(name: EncodingName) -> tiktoken.Encoding:
 
 def read_ranks(name: EncodingName) -> list[bytes]:
     """Return an encoding's tokens; the index is the rank. scripts/pack_ranks.py describes the file."""
-    packed = lzma.decompress((_RANKS / f"{name}.xz").read_bytes())
+    with lzma.open(os.path.join(_RANKS, f"{name}.xz")) as file:
+        packed = file.read()
     size = _SIZES[name]
     ends = list(accumulate(packed[:size], initial=size))
     return [packed[start:end] for start, end in pairwise(ends)]

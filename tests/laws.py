@@ -18,7 +18,7 @@ from memory.window import OpenCalls
 class Watched:
     """A manager under watch: each `add` asserts laws 1 to 4, 6 and 7 for the state that it leaves.
 
-    With a `model` that binds its reasoning, also that no reasoning stands behind other messages than it was made behind.
+    With a `model` that binds its reasoning, also that none stands behind other messages than it was made behind.
     """
 
     def __init__(

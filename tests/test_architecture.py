@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("memory", "config", "agent")
 
 LEVELS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "models", "events", "catalogue"}),
+    frozenset({"errors", "models", "events", "catalogue", "patterns"}),
     frozenset({"messages", "config", "usage", "refusals", "following", "limits"}),
     frozenset({"attachments", "native", "llm"}),
     frozenset({"dialects"}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from math import log, log1p
 from typing import NamedTuple
 
 from ..messages import Reading, ToolCall, ToolResult
+from ..patterns import Pattern
 from . import notes
 from .identifiers import Kind, chunks, identify
 from .notes import Action, Quote
@@ -40,7 +40,7 @@ _SIBLING = -0.5
 """Of a family larger than a few: who has seen bolt_1 to bolt_60 will hardly ask for one of them. Not from the fit."""
 _FEW_SIBLINGS = 40
 _NUMBERED = frozenset({Kind.SYMBOL, Kind.DOTTED, Kind.CONSTANT})
-_DIGITS = re.compile(r"\d+")
+_DIGITS = Pattern(r"\d+")
 _KIND = {Kind.URL: 1.0, Kind.RECORD: 1.7, Kind.NUMBER: 0.25, Kind.CONSTANT: -0.5}
 
 
@@ -135,7 +135,7 @@ def _worth(fact: Fact, position: int, folders: Collection[str]) -> float:
 
 def _family(fact: Fact) -> str:
     """Return the name with its numbers blanked: `bolt_13_0` to `bolt_13_59` are one family."""
-    return _DIGITS.sub("0", fact.text) if fact.kind in _NUMBERED else fact.text
+    return _DIGITS.compiled.sub("0", fact.text) if fact.kind in _NUMBERED else fact.text
 
 
 class _Reader:

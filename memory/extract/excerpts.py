@@ -5,16 +5,16 @@ Facts come first (`writer`); this fills what room they leave, so that a plain ta
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
+from ..patterns import Pattern
 from .evidence import Source
 
 HEADING = "## Said"
 
-_SENTENCE_END = re.compile(r"[.!?。！？](?:\s|$)|\n")
+_SENTENCE_END = Pattern(r"[.!?。！？](?:\s|$)|\n")
 _CHARACTERS_PER_TOKEN = 3.2
 _SHORTEST, _LONGEST = 72, 240
 
@@ -69,7 +69,7 @@ def _first_sentences(text: str, length: int) -> str:
     start = " ".join(text[: length * 4].split())
     if len(start) <= length:
         return start
-    ends = [match.end() for match in _SENTENCE_END.finditer(start[:length])]
+    ends = [match.end() for match in _SENTENCE_END.compiled.finditer(start[:length])]
     return start[: ends[-1]].rstrip() if ends and ends[-1] > length // 3 else f"{start[:length].rstrip()}…"
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from enum import IntEnum
 
+from ..patterns import Pattern
+
 
 class Kind(IntEnum):
     """What a string looks like. The order has no meaning."""
@@ -37,7 +39,7 @@ MAX_LENGTH = 240
 """A longer string is payload (base64, minified code), nothing that an agent will type again."""
 
 # CJK text has no spaces around identifiers, so its characters end one; so does typographic punctuation.
-_CHUNK = re.compile(
+_CHUNK = Pattern(
     r"[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s\"'`<>\\\]}|\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"
     r"|\x1b\[[\d;]*[A-Za-z]"  # terminal colours
     r"|^ {0,8}\d+(?:\t|→)"  # line numbers of a listing
@@ -46,13 +48,13 @@ _CHUNK = re.compile(
     r"|[^\s\"'`<>()\[\]{},;|*\\!?\u2010-\u203f\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+",
     re.MULTILINE,
 )
-_SINGLE_COLON = re.compile(r"(?<!:):(?!:)")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(T[\d.+Z-]*)?$")
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d?:\d\d(?::\d\d)?(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?$")
-_NUMBER = re.compile(r"[$€£]?[+-]?\d[\d.,]*(?:%|[A-Za-zµ]{1,3})?$")
-_HEX = re.compile(r"[0-9a-f]{7,64}$|[0-9A-F]{16,64}$")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
-_CAMEL = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
+_SINGLE_COLON = Pattern(r"(?<!:):(?!:)")
+_DATE = Pattern(r"\d{4}-\d\d-\d\d(T[\d.+Z-]*)?$")
+_TIMESTAMP = Pattern(r"\d{4}-\d\d-\d\dT\d\d?:\d\d(?::\d\d)?(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?$")
+_NUMBER = Pattern(r"[$€£]?[+-]?\d[\d.,]*(?:%|[A-Za-zµ]{1,3})?$")
+_HEX = Pattern(r"[0-9a-f]{7,64}$|[0-9A-F]{16,64}$")
+_UUID = Pattern(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
+_CAMEL = Pattern(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
 _EDGES = ".:#&=+~^-/@"
 _ENDINGS = """
     adoc bash bat bin c cc cfg cjs class cmake conf cpp cs css csv cxx dart db diff dll dockerfile env erl ex
@@ -66,7 +68,7 @@ _FILE_ENDINGS = frozenset(_ENDINGS.split())
 
 def chunks(text: str) -> list[str]:
     """Cut a text into pieces that may be or hold identifiers; prose words are among them."""
-    return _CHUNK.findall(text)
+    return _CHUNK.compiled.findall(text)
 
 
 def parts(name: str) -> list[str]:
@@ -105,7 +107,7 @@ def _pieces(chunk: str) -> Iterator[tuple[str, Kind]]:
     if chunk[1:3] == ":\\":
         yield chunk.rstrip(".\\"), Kind.PATH
         return
-    if ":" in chunk and chunk[0].isdigit() and _TIMESTAMP.match(timestamp := chunk.rstrip(".:")):
+    if ":" in chunk and chunk[0].isdigit() and _TIMESTAMP.compiled.match(timestamp := chunk.rstrip(".:")):
         yield timestamp, Kind.NUMBER
         return
     for side in re.split(r"[=&^+]+", chunk) if not chunk.isalnum() else (chunk,):
@@ -119,7 +121,7 @@ def _between_colons(text: str) -> list[str]:
     """Split `key:value` and `file.py:12:5:`; a number there is a line's, but for the port in `host:8080`."""
     if ":" not in text:
         return [text]
-    pieces = _SINGLE_COLON.split(text)
+    pieces = _SINGLE_COLON.compiled.split(text)
     if len(pieces) == 2 and pieces[1].isdigit() and "/" not in text and not _is_file(pieces[0]):
         return [pieces[0], text] if pieces[0] and not pieces[0].isdigit() else []
     return [piece for piece in pieces if not piece.isdigit()]
@@ -148,9 +150,9 @@ def _classify(text: str) -> Iterator[tuple[str, Kind]]:
         yield text, Kind.CODE
     elif "/" in text:
         yield from _path(text, has_digit)
-    elif _NUMBER.match(text) or _DATE.match(text):
+    elif _NUMBER.compiled.match(text) or _DATE.compiled.match(text):
         yield text, Kind.NUMBER
-    elif _UUID.match(text) or (has_digit and _HEX.match(text)):
+    elif _UUID.compiled.match(text) or (has_digit and _HEX.compiled.match(text)):
         yield text, Kind.HASH
     elif "." in text or "::" in text:
         yield from _dotted(text)
@@ -198,4 +200,4 @@ def _simple(text: str, has_digit: bool) -> Kind | None:
         return Kind.WORD if text.islower() else None
     if has_digit:
         return Kind.CODE
-    return Kind.SYMBOL if _CAMEL.search(text) or text[0] == "_" else None
+    return Kind.SYMBOL if _CAMEL.compiled.search(text) or text[0] == "_" else None

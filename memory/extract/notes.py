@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from ..messages import ToolCall, ToolResult
+from ..patterns import Pattern
 
 MAX_QUOTE = 280
 """Characters of one quotation; longer ones are cut at a sentence or a word."""
@@ -21,8 +21,8 @@ _MAX_ERROR_INDENT = 100
 _PATH_KEYS = ("path", "file_path", "filePath", "filepath", "file", "filename", "absolute_path", "target_file")
 _COMMAND_KEYS = ("command", "cmd", "script", "code")
 _QUERY_KEYS = ("url", "query", "pattern", "regex", "expression", "q", "prompt", "thought")
-_CHANGING = re.compile(r"(?i)edit|write|create|replace|patch|insert|update|delete|remove|move|rename|save|append")
-_LOOKING = re.compile(
+_CHANGING = Pattern(r"(?i)edit|write|create|replace|patch|insert|update|delete|remove|move|rename|save|append")
+_LOOKING = Pattern(
     r"(?i)(?:browse|calc|check|count|describe|fetch|find|get|glob|grep|inspect|list|look|open|poll|query|read|recall"
     r"|retriev|scan|search|show|think|view|wait|web)"
 )
@@ -31,23 +31,23 @@ _READING = frozenset(_READERS.split())
 _ITEM_TEXT = ("content", "step", "task", "title", "text", "description", "activeForm")
 _FINISHED = frozenset({"completed", "complete", "done", "finished", "cancelled", "canceled", "closed"})
 
-_ERROR = re.compile(
+_ERROR = Pattern(
     r"\b(?:\w*Error|\w*Exception|error(?:\[\w+\])?|fatal|panic|FAIL|FAILED|Failed|Failure|ERROR|FATAL):"
     r"|command not found|No such file|[Pp]ermission denied|npm ERR!|Traceback \(most recent"
 )
-_EXIT = re.compile(r"(?i)\bexit(?:ed)?(?: with)?(?: code| status)?[: =]+(-?\d+)")
-_LEADING_CD = re.compile(r"^cd [^\s;&|]+ *(?:&&|;) *")
-_INTENTION = re.compile(
+_EXIT = Pattern(r"(?i)\bexit(?:ed)?(?: with)?(?: code| status)?[: =]+(-?\d+)")
+_LEADING_CD = Pattern(r"^cd [^\s;&|]+ *(?:&&|;) *")
+_INTENTION = Pattern(
     r"(?i)^(?:(?:now|next|first|then|ok|okay|good|great)[,.!]? )?"
     r"(?:let me|let's|i'll|i will|i need|i should|i want|i'm going)\b"
 )
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
-_RULE = re.compile(
+_SENTENCE = Pattern(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+_RULE = Pattern(
     r"(?i)\b(?:must|never|always|don't|do not|only|ensure|make sure|important|critical|require[ds]?|should|cannot"
     r"|without|muss|müssen|nie|niemals|immer|nicht|wichtig|debe|nunca|siempre|doit|jamais|toujours|deve|sempre)\b"
     r"|必须|不要|不能|禁止|务必|必ず|しないで|絶対|должен|нельзя|никогда|всегда|반드시"
 )
-_FINDING = re.compile(
+_FINDING = Pattern(
     r"(?i)\b(?:decid\w+|chose\w*|choose|instead|because|root cause|the (?:issue|problem|bug|reason|fix)|found|turns out"
     r"|confirm\w*|conclu\w+|therefore|will use|need to|must|should|fixed|works|fails|now i (?:understand|see|know))\b"
 )
@@ -129,11 +129,11 @@ def begin(call: ToolCall, arguments: Mapping[str, Any], *, ref: str) -> Action:
     """Note a call; its outcome comes with the result."""
     label, shape = _about(call, arguments)
     if shape == "file":
-        changes = bool(_CHANGING.search(f"{call.name} {str(arguments.get('command', ''))[:40]}"))
+        changes = bool(_CHANGING.compiled.search(f"{call.name} {str(arguments.get('command', ''))[:40]}"))
     elif shape == "command":
         changes = not is_reading(label)
     else:
-        changes = shape == "other" and not _LOOKING.match(call.name)
+        changes = shape == "other" and not _LOOKING.compiled.match(call.name)
     return Action(call.name, label, shape, changes, (ref,))
 
 
@@ -145,7 +145,9 @@ def _about(call: ToolCall, arguments: Mapping[str, Any]) -> tuple[str, str]:
                 value = " ".join(value)
             if isinstance(value, str) and value.strip():
                 line = first_line(value, 4 * MAX_LABEL)
-                return _LEADING_CD.sub("", line)[:MAX_LABEL] if shape == "command" else line[: 2 * MAX_LABEL], shape
+                if shape == "command":
+                    return _LEADING_CD.compiled.sub("", line)[:MAX_LABEL], shape
+                return line[: 2 * MAX_LABEL], shape
     values = " ".join(value for value in strings_in(arguments) if len(value) <= 40 and "\n" not in value)
     return first_line(f"{call.name} {values}", 60), "other"
 
@@ -161,7 +163,7 @@ def outcome_of(action: Action, result: ToolResult) -> tuple[str, bool]:
     text = result.text
     if action.shape != "command" and not result.is_error:
         return (text.strip(), False) if 0 < len(text) <= 90 and "\n" not in text.strip() else ("", False)
-    code = _EXIT.search(text, max(0, len(text) - 400)) or _EXIT.search(text[:400])
+    code = _EXIT.compiled.search(text, max(0, len(text) - 400)) or _EXIT.compiled.search(text[:400])
     is_looking = is_reading(action.label)
     # `grep` exits with 1 when it finds nothing: no failure.
     failed = result.is_error or (code is not None and code.group(1) != "0" and not is_looking)
@@ -176,7 +178,7 @@ def outcome_of(action: Action, result: ToolResult) -> tuple[str, bool]:
 
 def error_line(text: str) -> str:
     """Return the first line that reports an error, or nothing. Looks at a bounded number of candidates."""
-    for found in islice(_ERROR.finditer(text), 200):
+    for found in islice(_ERROR.compiled.finditer(text), 200):
         start = text.rfind("\n", max(0, found.start() - _MAX_ERROR_INDENT - 1), found.start()) + 1
         if start == 0 and found.start() > _MAX_ERROR_INDENT:
             continue  # far into a long line: quoted, not reported
@@ -201,12 +203,12 @@ def first_line(text: str, limit: int) -> str:
 
 def asked(text: str, ref: str) -> Quote:
     """Quote a user message: whole when short, else its beginning and what it says must or must never be."""
-    sentences = [s.strip() for s in _SENTENCE.split(text[:20_000]) if s and s.strip()]
+    sentences = [s.strip() for s in _SENTENCE.compiled.split(text[:20_000]) if s and s.strip()]
     picked: list[str] = []
     room = 2 * MAX_QUOTE
-    rules = [s for s in sentences if _RULE.search(s) and len(s) <= MAX_QUOTE]
+    rules = [s for s in sentences if _RULE.compiled.search(s) and len(s) <= MAX_QUOTE]
     for number, sentence in enumerate(sentences):
-        if (number == 0 or len(text) <= room or _RULE.search(sentence)) and len(sentence) <= room:
+        if (number == 0 or len(text) <= room or _RULE.compiled.search(sentence)) and len(sentence) <= room:
             picked.append(sentence)
             room -= len(sentence)
     if not picked and sentences:
@@ -217,10 +219,10 @@ def asked(text: str, ref: str) -> Quote:
 
 def said(text: str, ref: str) -> Iterator[Quote]:
     """Quote the sentences of an assistant's text that tell what it found or decided, and how it ends."""
-    sentences = [s.strip() for s in _SENTENCE.split(text[:20_000]) if s and len(s.strip()) > 20]
-    ranked = sorted(enumerate(sentences), key=lambda item: (-len(_FINDING.findall(item[1])), item[0]))
+    sentences = [s.strip() for s in _SENTENCE.compiled.split(text[:20_000]) if s and len(s.strip()) > 20]
+    ranked = sorted(enumerate(sentences), key=lambda item: (-len(_FINDING.compiled.findall(item[1])), item[0]))
     for _, sentence in sorted(ranked[:3]):
-        weight = len(_FINDING.findall(sentence)) - 2 * bool(_INTENTION.match(sentence))
+        weight = len(_FINDING.compiled.findall(sentence)) - 2 * bool(_INTENTION.compiled.match(sentence))
         if weight > 0 and len(sentence) <= MAX_QUOTE:
             yield Quote(ref, sentence, weight)
 
