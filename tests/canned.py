@@ -1,85 +1,75 @@
-"""A server that says what it is told, for answers that a well-behaved provider gives too rarely to simulate them."""
+"""A server that answers with what a test puts in its mouth: for what no well-behaved provider sends."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
-from agent.llm.protocol import Delta
-from agent.llm.retrying import RetryPolicy
-from memory.testing.simulators.http import Listener, Reply
-
-
-async def _at_once(_seconds: float) -> None:
-    await asyncio.sleep(0)
+Chunk: TypeAlias = Mapping[str, Any]
 
 
-HASTY = RetryPolicy(max_retries=2, sleep=_at_once)
-"""Repeats like everyone else, without the waiting."""
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "Tell the weather.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}, "days": {"type": ["integer", "null"]}},
-            "required": ["city"],
-            "additionalProperties": False,
-        },
-    },
-}
+@dataclass(frozen=True, slots=True)
+class Canned:
+    """One reply: a JSON body, or the events of a stream."""
+
+    body: Any = None
+    status: int = 200
+    chunks: Sequence[Chunk] | None = None
+    is_cut: bool = False
+    """The stream ends without its end mark."""
 
 
 @dataclass(slots=True)
-class Canned:
-    """A server and what it was sent."""
+class CannedServer:
+    """Gives its replies in order, and keeps the bodies that it was sent."""
 
-    url: str
-    bodies: list[Mapping[str, Any]] = field(default_factory=list)
-    headers: list[Mapping[str, str]] = field(default_factory=list)
+    replies: Iterable[Canned]
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    server: ThreadingHTTPServer = field(init=False)
 
+    def __post_init__(self) -> None:
+        self.replies = iter(self.replies)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
 
-@contextmanager
-def serving(*answers: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Iterator[Canned]:
-    """Answer with each in turn, with the last one for ever; a string is sent as it is, a list as server-sent events."""
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}/v1"
 
-    def reply(_path: str, sent: Mapping[str, str], body: bytes) -> Reply:
-        server.bodies.append(json.loads(body))
-        server.headers.append(sent)
-        return _reply(answers[min(len(server.bodies), len(answers)) - 1], status, headers or {})
+    def __enter__(self) -> Self:
+        Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
 
-    listener = Listener(reply)
-    server = Canned(url=f"http://127.0.0.1:{listener.port}")
-    try:
-        yield server
-    finally:
-        listener.close()
-
-
-def _reply(answer: object, status: int, headers: Mapping[str, str]) -> Reply:
-    if isinstance(answer, list):
-        return Reply(
-            status=status,
-            headers=headers,
-            is_streamed=True,
-            media_type="text/event-stream",
-            chunks=[_event(event) for event in answer],
-        )
-    text = answer if isinstance(answer, str) else json.dumps(answer)
-    media_type = "text/html" if isinstance(answer, str) else "application/json"
-    return Reply(status=status, headers=headers, body=text.encode(), media_type=media_type)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.server.shutdown()
+        self.server.server_close()
 
 
-def _event(event: Mapping[str, Any]) -> bytes:
-    name = f"event: {event['type']}\n" if "type" in event else ""
-    return f"{name}data: {json.dumps(event)}\n\n".encode()
+def _handler(canned: CannedServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers.get("content-length") or 0)
+            canned.requests.append(json.loads(self.rfile.read(length)))
+            reply = next(iter(canned.replies))
+            content = _stream(reply) if reply.chunks is not None else json.dumps(reply.body).encode()
+            self.send_response(reply.status)
+            self.send_header("content-type", "application/json" if reply.chunks is None else "text/event-stream")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Handler
 
 
-def text_of(deltas: Sequence[Delta], kind: str) -> str:
-    """Join what was shown of one kind."""
-    return "".join(delta.text for delta in deltas if delta.kind == kind)
+def _stream(reply: Canned) -> bytes:
+    lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in reply.chunks or ()]
+    return "".join(lines if reply.is_cut else [*lines, "data: [DONE]\n\n"]).encode()

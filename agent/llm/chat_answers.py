@@ -69,6 +69,7 @@ def whole_answer(completion: object, attempt: Attempt) -> ChatAnswer:
     wire = to_wire(completion)
     if isinstance(error := wire.get("error"), Mapping):
         raise ReportedError(error)
+    usage = attempt.read_usage(completion)
     choices = wire.get("choices") or ()
     if not choices:
         raise attempt.broken("the answer has no choices")
@@ -76,7 +77,7 @@ def whole_answer(completion: object, attempt: Attempt) -> ChatAnswer:
         message=dict(choices[0].get("message") or {}),
         finish_reason=choices[0].get("finish_reason"),
         model=wire.get("model"),
-        usage=attempt.read_usage(completion),
+        usage=usage,
     )
 
 
@@ -119,7 +120,7 @@ def _as_sent_back(answer: ChatAnswer) -> dict[str, Any]:
     The same whether it was streamed or not. A call gets an id where the server gave none, so that its result can name
     it.
     """
-    kept = {key: value for key, value in answer.message.items() if value not in (None, "", [], {})}
+    kept = {key: value for key, value in answer.message.items() if not _is_nothing(value)}
     copy = {"role": "assistant", "content": kept.pop("content", None), **kept}
     copy["role"] = "assistant"
     if calls := copy.get("tool_calls"):
@@ -129,9 +130,14 @@ def _as_sent_back(answer: ChatAnswer) -> dict[str, Any]:
     return copy
 
 
+def _is_nothing(value: object) -> bool:
+    """Whether a field holds nothing; LiteLLM's hold mappings of nothing."""
+    return value in (None, "", [], {}) or (isinstance(value, Mapping) and not any(value.values()))
+
+
 def _call_with_id(call: Wire) -> dict[str, Any]:
     kind = call.get("type") or "function"
-    rest = {key: value for key, value in call.items() if key not in ("id", "type", "index") and value is not None}
+    rest = {key: value for key, value in call.items() if key not in ("id", "type", "index") and not _is_nothing(value)}
     return {"id": call.get("id") or f"call_{uuid4().hex[:24]}", "type": kind, **rest}
 
 

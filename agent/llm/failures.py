@@ -125,9 +125,7 @@ def _read_lost_connection(error: Exception) -> Failure | None:
 
 
 def _concerns_the_context(error: Exception, status: int | None) -> bool:
-    """Whether the same request would fail for ever: several local servers say with 500, or in the stream, that it is
-    too long.
-    """
+    """Whether the request itself is at fault: several local servers say with 500, or amid a stream, it is too long."""
     refusal = None if status in (401, 403, 429) else read_refusal(error)
     return refusal is not None and refusal.kind != "malformed"
 
@@ -216,6 +214,8 @@ def _bodies(error: Exception) -> Iterator[Mapping[str, Any]]:
     """Yield what the provider sent, and the `error` in it."""
     for name in ("body", "details"):
         body = getattr(error, name, None)
+        if isinstance(body, list | tuple):
+            yield {"details": body}  # google-api-core has taken them out of the body
         if isinstance(body, Mapping):
             yield body
             if isinstance(inner := body.get("error"), Mapping):
@@ -231,7 +231,9 @@ def _google_details(bodies: list[Mapping[str, Any]]) -> Iterator[Mapping[str, An
 
 def _headers(error: Exception) -> Mapping[str, str]:
     """Return the response's headers, with names in lower case."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "headers", None)
+    # LiteLLM makes up a response of its own, and keeps the provider's headers beside it.
+    sources = ((error, "litellm_response_headers"), (getattr(error, "response", None), "headers"), (error, "headers"))
+    headers = next((found for source, name in sources if (found := getattr(source, name, None))), None)
     items = headers.items() if headers is not None and callable(getattr(headers, "items", None)) else ()
     return {str(name).lower(): str(value) for name, value in items}
 

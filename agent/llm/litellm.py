@@ -112,11 +112,7 @@ class LiteLLMModel:
         await self.aclose()
 
     async def _streamed(self, body: dict[str, Any], attempt: Attempt) -> ChatAnswer:
-        """Return the answer at the end of a stream.
-
-        LiteLLM puts it together, because it knows how it cut signed thinking into pieces. The usage is taken from
-        the stream: the builder would guess one that is missing.
-        """
+        """Return the answer at the end of a stream; LiteLLM puts it together, because it knows how it cut it up."""
         shown, chunks = ChatAnswer(), []
         stream = await self._litellm.acompletion(**{"stream_options": {"include_usage": True}, **body, "stream": True})
         async for chunk in stream:
@@ -124,12 +120,25 @@ class LiteLLMModel:
             chunks.append(chunk)
             for kind, text in shown.add(to_wire(chunk)):
                 attempt.show(kind, text)
-            if (usage := getattr(chunk, "usage", None)) is not None:
-                shown.usage = attempt.read_usage(usage)
-        if shown.finish_reason is None:
+        if not _is_finished(stream):
             raise attempt.broken("the stream ended before the answer did")
-        built = whole_answer(self._litellm.stream_chunk_builder(chunks), Attempt(self._endpoint, None))
-        return replace(built, usage=shown.usage)
+        built = self._litellm.stream_chunk_builder(chunks)
+        if not _reports_usage(stream):
+            built.usage = None
+        return whole_answer(built, attempt)
+
+
+def _is_finished(stream: Any) -> bool:
+    """Whether the provider said why it stopped; where it did not, LiteLLM's last chunk says "stop" nevertheless."""
+    return bool(stream.received_finish_reason or stream.intermittent_finish_reason)
+
+
+def _reports_usage(stream: Any) -> bool:
+    """Whether the provider reported its usage; where it did not, LiteLLM's last chunk carries a guess.
+
+    Both are fields of `CustomStreamWrapper` (litellm/litellm_core_utils/streaming_handler.py of litellm 1.106).
+    """
+    return any(getattr(chunk, "usage", None) is not None for chunk in stream.chunks)
 
 
 def _imported() -> Any:

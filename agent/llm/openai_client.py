@@ -45,7 +45,14 @@ def openai_clients(endpoint: Endpoint, *, api_key: str | None, timeout_seconds: 
         except ImportError as error:
             raise missing_package("openai", extra="openai") from error
         timeout = openai.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds))
-        return openai.AsyncOpenAI(api_key=key, base_url=endpoint.base_url, timeout=timeout, max_retries=0)
+        return openai.AsyncOpenAI(
+            api_key=key,
+            base_url=endpoint.base_url,
+            timeout=timeout,
+            max_retries=0,
+            # The one that the SDK makes itself closes itself when it is collected, in whatever loop runs then.
+            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout),
+        )
 
     return PerLoop(make, _close)
 
