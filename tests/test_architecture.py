@@ -36,7 +36,20 @@ MAY_IMPORT = {"memory": frozenset({"memory"}), "config": frozenset({"config", "m
 THIRD_PARTY = {
     "memory": frozenset({"tiktoken", "genai_prices", "opentelemetry"}),
     "config": frozenset({"pydantic", "pydantic_settings"}),
-    "agent": frozenset({"pydantic", "pydantic_core", "typer", "rich", "simpleeval", "openai", "anthropic", "google"}),
+    "agent": frozenset(
+        {
+            "pydantic",
+            "pydantic_core",
+            "typer",
+            "rich",
+            "simpleeval",
+            "openai",
+            "anthropic",
+            "google",
+            "litellm",
+            "tenacity",
+        }
+    ),
 }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
+from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,12 +35,24 @@ ANSWER = LLMResponse(content="done", stop_reason="end_turn", usage=None, message
 class StatusError(Exception):
     """In the shape of the errors of openai and anthropic."""
 
-    def __init__(self, status: int, body: dict[str, Any] | None = None, **headers: str) -> None:
+    def __init__(self, status: int, body: Mapping[str, Any] | None = None, **headers: Any) -> None:
         self.status_code = status
         self.body = body or {}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.response = httpx.Response(status, headers=named)
+        self.response = SimpleNamespace(headers=named)
         super().__init__(f"status {status}")
+
+
+class TransportError(Exception):
+    """In the shape of the errors of httpx, which openai 2 uses, and of httpx2, which openai 3 uses."""
+
+
+class ReadError(TransportError):
+    pass
+
+
+class TimeoutException(TransportError):  # noqa: N818 - httpx's name
+    pass
 
 
 class Sleeps(list[float]):
@@ -82,9 +95,8 @@ async def test_a_status_that_may_pass_is_asked_again(status: int, sleeps: Sleeps
 @pytest.mark.parametrize(
     "failure",
     [
-        httpx.ConnectError("refused"),
-        httpx.RemoteProtocolError("peer closed connection without sending complete message body"),
-        httpx.ReadTimeout("slow"),
+        ReadError(),
+        TimeoutException(),
         ConnectionResetError(),
         TimeoutError(),
     ],
@@ -130,7 +142,7 @@ async def test_a_mistake_of_the_caller_comes_out_as_it_is(sleeps: Sleeps) -> Non
     [({"retry_after": "7"}, 7.0), ({"retry_after": "0.5"}, 0.5), ({"retry_after_ms": "250", "retry_after": "9"}, 0.25)],
 )
 async def test_the_wait_is_the_one_that_the_provider_asks_for(
-    headers: dict[str, str], seconds: float, sleeps: Sleeps
+    headers: dict[str, Any], seconds: float, sleeps: Sleeps
 ) -> None:
     await attempts(sleeps).run(Provider(StatusError(429, **headers)))
 
@@ -210,7 +222,7 @@ async def test_what_broken_attempts_had_used_is_reported(sleeps: Sleeps) -> None
     async def ask(attempt: Attempt) -> LLMResponse:
         if reports:
             attempt.note_usage(reports.pop(0))
-            raise httpx.ReadError("cut")
+            raise ReadError()
         return ANSWER
 
     assert (await attempts(sleeps).run(ask)).wasted == (known, None)
@@ -222,7 +234,7 @@ async def test_an_attempt_that_failed_before_the_answer_began_wasted_nothing(sle
 
 async def test_a_reader_is_told_that_what_it_was_shown_is_void() -> None:
     shown: list[Delta] = []
-    failures = [httpx.ReadError("cut")]
+    failures = [ReadError()]
 
     async def ask(attempt: Attempt) -> LLMResponse:
         attempt.show("text", "half")
@@ -261,7 +273,7 @@ async def test_an_answer_of_no_use_is_asked_for_again_and_then_an_error(sleeps: 
         ),
         (StatusError(429, {"code": "insufficient_quota"}), "quota of this acme account is used up"),
         (StatusError(529, {"error": {"message": "Overloaded"}}), r"acme cannot answer \(status 529\): Overloaded"),
-        (httpx.ReadTimeout(""), "did not answer in time.*raise timeout_seconds"),
+        (TimeoutException(), "did not answer in time.*raise timeout_seconds"),
     ],
 )
 async def test_the_error_says_what_happened_and_what_to_do(failure: Exception, sentence: str, sleeps: Sleeps) -> None:
