@@ -48,8 +48,8 @@ class AnthropicMessages:
         is_counting = request.path.partition("?")[0].endswith("/count_tokens")
         return (
             self._account_refusal(request)
-            or judge(request.body, needs_max_tokens=not is_counting)
-            or self._thinking.refusal(request.body)
+            or judge(request.body, needs_max_tokens=not is_counting, betas=_betas(request))
+            or self._thinking.refusal(request.body, _betas(request))
         )
 
     def segments(self, body: Wire) -> list[Segment]:
@@ -88,10 +88,11 @@ class AnthropicMessages:
     def response(self, request: Request, completion: Completion) -> Json:
         content = completion.messages[0]["content"]
         usage = {**_input_usage(completion.used), **_output_usage(completion.used)}
-        return {**_frame(request), "content": content, "stop_reason": completion.stop_reason, "usage": usage}
+        reason = completion.stop_reason
+        return {**self._frame(request), "content": content, "stop_reason": reason, "usage": usage}
 
     def events(self, request: Request, completion: Completion) -> Iterator[Event]:
-        started = {**_frame(request), "usage": {**_input_usage(completion.used), "output_tokens": 1}}
+        started = {**self._frame(request), "usage": {**_input_usage(completion.used), "output_tokens": 1}}
         yield _event("message_start", message=started)
         for index, block in enumerate(completion.messages[0]["content"]):
             yield _event("content_block_start", index=index, content_block=_begun(block))
@@ -143,6 +144,19 @@ class AnthropicMessages:
             "anthropic-ratelimit-requests-reset": "2026-01-01T00:00:00Z",
         }
 
+    def _frame(self, request: Request) -> Json:
+        frame: Json = {
+            "id": f"msg_{request.number}",
+            "type": "message",
+            "role": "assistant",
+            "model": request.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+        }
+        dropped = self._thinking.dropped(request.body, _betas(request))
+        return {**frame, "input_transformations": dropped} if dropped else frame
+
     def _account_refusal(self, request: Request) -> Refusal | None:
         account = self._account
         if account.api_keys is not None and request.api_key not in account.api_keys:
@@ -172,6 +186,10 @@ _STOP_REASONS: Final = {
     "max_tokens": "max_tokens",
     "refusal": "refusal",
 }
+
+
+def _betas(request: Request) -> frozenset[str]:
+    return frozenset(beta.strip() for beta in request.headers.get("anthropic-beta", "").split(","))
 
 
 def _text(text: str) -> Json:
@@ -210,18 +228,6 @@ def _with_automatic_breakpoint(segments: list[Segment], mark: object) -> list[Se
     if segments and mark and segments[-1].breakpoint is None:
         return [*segments[:-1], Segment(text=segments[-1].text, breakpoint=_ttl(mark))]
     return segments
-
-
-def _frame(request: Request) -> Json:
-    return {
-        "id": f"msg_{request.number}",
-        "type": "message",
-        "role": "assistant",
-        "model": request.model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-    }
 
 
 def _event(name: str, **data: Any) -> Event:

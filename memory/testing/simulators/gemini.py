@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from ...messages import DialectName, Wire
 from .formats import Account, Completion, Event, Json, Refusal, Target, native_messages, opaque, pieces
-from .gemini_judge import judge
+from .gemini_judge import SEAL, judge
 from .metering import AutomaticCache, Metered, Segment, prompt_tokens, text_of, tokens_of
 from .turns import Answer, Call, Request, Turn
 
@@ -62,8 +62,9 @@ class GeminiContents:
     def refusal(self, request: Request) -> Refusal | None:
         account = self._account
         if account.api_keys is not None and request.api_key not in account.api_keys:
-            # https://github.com/google-gemini/gemini-cli/issues/1826
-            return Refusal(message="API key not valid. Please pass a valid API key.", kind="INVALID_ARGUMENT")
+            # https://github.com/cequence-io/openai-scala-client/issues/109
+            message = "API key not valid. Please pass a valid API key."
+            return Refusal(message=message, kind="INVALID_ARGUMENT", code="API_KEY_INVALID")
         if account.models is not None and request.model not in account.models:
             return Refusal(status=404, message=_UNKNOWN_MODEL.format(request.model), kind="NOT_FOUND")
         return judge(_content_of(request.body), checks_signatures=account.checks_signatures)
@@ -121,7 +122,11 @@ class GeminiContents:
         return {"totalTokens": tokens}
 
     def error_body(self, refusal: Refusal, number: int) -> Json:
-        return {"error": {"code": refusal.status, "message": refusal.message, "status": refusal.kind}}
+        error: Json = {"code": refusal.status, "message": refusal.message, "status": refusal.kind}
+        if refusal.code is not None:
+            kind = "type.googleapis.com/google.rpc.ErrorInfo"
+            error["details"] = [{"@type": kind, "reason": refusal.code, "domain": "googleapis.com"}]
+        return {"error": error}
 
     def error_event(self, refusal: Refusal, number: int) -> Event:
         return Event(data=self.error_body(refusal, number))
@@ -153,9 +158,7 @@ class GeminiContents:
         """Sign as the thinking models do: the first call of a response, its parallel siblings not (GE-8)."""
         first = next((n for n, part in enumerate(parts) if "functionCall" in part), None)
         return [
-            {**part, "thoughtSignature": opaque("simulated-signature", str(next(self._signatures)))}
-            if n == first
-            else part
+            {**part, "thoughtSignature": opaque(SEAL, str(next(self._signatures)))} if n == first else part
             for n, part in enumerate(parts)
         ]
 

@@ -42,7 +42,7 @@ class OpenAIResponses(OpenAIErrors):
             return found
         previous = request.body.get("previous_response_id")
         if previous is not None and previous not in self._stored:
-            # https://github.com/openai/openai-python/issues/2355
+            # https://github.com/maximhq/bifrost/issues/2441
             message = f"Previous response with id '{previous}' not found."
             return Refusal(message=message, code="previous_response_not_found", param="previous_response_id")
         return judge(request.body, before=self._stored.get(previous or "", []), issued=self._issued)
@@ -76,9 +76,10 @@ class OpenAIResponses(OpenAIErrors):
         )
 
     def response(self, request: Request, completion: Completion) -> Json:
-        self._issued.note(completion.messages)
+        is_stored = request.body.get("store") is not False
+        self._issued.note(completion.messages, is_stored=is_stored)
         response = _frame(request, completion.stop_reason, completion.messages)
-        if request.body.get("store") is not False:
+        if is_stored:
             with self._lock:
                 self._stored[response["id"]] = [*self._items(request.body), *completion.messages]
         return {**response, "usage": _usage(completion.used)}
