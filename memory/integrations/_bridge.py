@@ -141,7 +141,10 @@ class Bridge(Generic[M]):
         Raises:
             InvalidMessagesError: The provider refused the context as malformed, and it is known why.
         """
-        context = await self.follow(messages)
+        return await self.send(await self.follow(messages), call)
+
+    async def send(self, context: list[M], call: Callable[[list[M]], Awaitable[Answer]]) -> Answer:
+        """Call the model with a context that `follow` returned, as `ask` does."""
         try:
             return await call(context)
         except Exception as error:

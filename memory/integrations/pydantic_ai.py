@@ -7,7 +7,8 @@ A capability and no history processor: what a history processor returns replaces
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,9 @@ from ._bridge import Bridge, ChatMessage, Conversations
 try:
     from pydantic_ai import messages as ai
     from pydantic_ai.capabilities import AbstractCapability, WrapModelRequestHandler
-    from pydantic_ai.models import ModelRequestContext, ModelRequestParameters
+    from pydantic_ai.models import Model, ModelRequestContext, ModelRequestParameters, StreamedResponse
+    from pydantic_ai.models.wrapper import WrapperModel
+    from pydantic_ai.settings import ModelSettings
     from pydantic_ai.tools import RunContext, ToolDefinition
 except ImportError as error:
     raise MissingDependencyError(
@@ -69,9 +72,13 @@ class ManagedMemory(AbstractCapability[Any]):
     ) -> ai.ModelResponse:
         """Send the managed context to the model. Called by Pydantic AI."""
         bridge = self._bridge(ctx, request_context.model_request_parameters)
-        response = await bridge.ask(
-            request_context.messages, lambda context: handler(_with_messages(request_context, context))
-        )
+        if request_context.streaming:
+            context = await bridge.follow(request_context.messages)
+            response = await handler(_with(request_context, context, _StreamOpenedAgain(request_context.model, bridge)))
+        else:
+            response = await bridge.ask(
+                request_context.messages, lambda context: handler(_with(request_context, context))
+            )
         if response.usage.has_values():  # else nothing was reported; 0 would be taken for the truth
             bridge.memory.record_usage(response.usage, model=response.model_name)
         await bridge.add([response])
@@ -85,10 +92,38 @@ class ManagedMemory(AbstractCapability[Any]):
         return bridge
 
 
-def _with_messages(request: ModelRequestContext, messages: list[ai.ModelMessage]) -> ModelRequestContext:
+def _with(
+    request: ModelRequestContext, messages: list[ai.ModelMessage], model: Model | None = None
+) -> ModelRequestContext:
     changed = copy.copy(request)  # `replace` would lose the fields that take no argument
     changed.messages = messages
+    changed.model = model or request.model
     return changed
+
+
+class _StreamOpenedAgain(WrapperModel):
+    """Opens a stream once more if the provider refused the context and it can be made smaller.
+
+    Pydantic AI opens a stream when its first piece is asked for, outside of `wrap_model_request`.
+    """
+
+    def __init__(self, wrapped: Model, bridge: Bridge[ai.ModelMessage]) -> None:
+        super().__init__(wrapped)
+        self._bridge = bridge
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ai.ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        def stream_of(context: list[ai.ModelMessage]) -> AbstractAsyncContextManager[StreamedResponse]:
+            return self.wrapped.request_stream(context, model_settings, model_request_parameters, run_context)
+
+        async with AsyncExitStack() as stack:
+            yield await self._bridge.send(messages, lambda context: stack.enter_async_context(stream_of(context)))
 
 
 def _schema(tool: ToolDefinition) -> Wire:
