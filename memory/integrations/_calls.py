@@ -17,8 +17,8 @@ from ._formats import Arguments, Format, countable_system, countable_tools
 
 logger = logging.getLogger(__name__)
 
-_PREPARING: ContextVar[tuple[Link, ...]] = ContextVar("preparing", default=())
-"""Whose memory is at work here: a request made meanwhile is the memory's own, for a summary."""
+_PREPARING: ContextVar[tuple[MemoryManager, ...]] = ContextVar("preparing", default=())
+"""The memories at work here: a request made meanwhile is the memory's own, for a summary."""
 
 
 class Link:
@@ -34,7 +34,7 @@ class Link:
     @property
     def is_preparing(self) -> bool:
         """Whether this thread or task works for the memory itself, which then asks a model."""
-        return self in _PREPARING.get()
+        return any(one is self.memory for one in _PREPARING.get())
 
     def follow(self, call: Call) -> list[Any]:
         """Bring the memory up to the caller's list. Return what to send."""
@@ -90,7 +90,7 @@ class Link:
 
     @contextmanager
     def _prepared(self) -> Iterator[None]:
-        token = _PREPARING.set((*_PREPARING.get(), self))
+        token = _PREPARING.set((*_PREPARING.get(), self.memory))
         try:
             yield
         finally:

@@ -45,9 +45,7 @@ def _content(role: str, parts: Sequence[object]) -> dict[str, Any]:
 def _part(part: object) -> object:
     if isinstance(part, str):
         return {"text": part}
-    if isinstance(part, Mapping):
-        return {"file_data": part} if "file_uri" in part or "fileUri" in part else part
-    if "function_call" in getattr(type(part), "model_fields", ()):
+    if isinstance(part, Mapping) or "function_call" in getattr(type(part), "model_fields", ()):
         return part
     # An uploaded file or a picture of PIL: the SDK, which is there if such a thing is, knows how it travels.
     from google.genai import types
