@@ -20,6 +20,7 @@ from agents import (
     Model,
     ModelBehaviorError,
     ModelResponse,
+    ModelSettings,
     OpenAIConversationsSession,
     RunConfig,
     RunContextWrapper,
@@ -32,8 +33,10 @@ from agents import (
     set_tracing_disabled,
 )
 from agents.memory import OpenAIResponsesCompactionSession, SessionSettings
+from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
+from agents.models.openai_responses import OpenAIResponsesModel
 from agents.run import CallModelData, ModelInputData
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, BadRequestError
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
@@ -46,6 +49,7 @@ from openai.types.responses import (
 from memory import BudgetExceededError, ConfigError, MemoryConfig, MemoryManager, MessageError
 from memory.dialects import validate
 from memory.integrations.openai_agents import MemorySession
+from memory.testing.simulators import Call, ProviderSimulator, Turn
 
 set_tracing_disabled(True)
 
@@ -470,3 +474,50 @@ async def test_a_run_that_failed_can_be_taken_up_again() -> None:
     assert result.final_output == "V-21, said in request 5"
     assert [errors(items) for items in model.inputs] == [[]] * 5
     assert memory.get_stats()["message_count"] == len(await session.get_items())
+
+
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("wire", ["openai_responses", "openai_chat"])
+async def test_a_long_run_with_the_sdks_own_models_is_rejected_never(wire: Any, is_streamed: bool) -> None:
+    calls = [Call("read_page", {"number": 1}), Call("read_page", {"number": 2})]
+    memory = memory_of()
+    session = MemorySession(memory)
+    with ProviderSimulator(wire, [Turn(calls=calls)] * 15 + [Turn("V-21")], adds_reasoning=True) as server:
+        async with AsyncOpenAI(base_url=server.base_url, api_key="test", max_retries=0) as client:
+            model: Model = (
+                OpenAIResponsesModel("gpt-4o-mini", client)
+                if wire == "openai_responses"
+                else OpenAIChatCompletionsModel("gpt-4o-mini", client)
+            )
+            arguments = session.for_run(RunConfig(model_settings=ModelSettings(include_usage=True)))
+            if is_streamed:
+                streamed = Runner.run_streamed(agent_of(model), TASK, max_turns=40, **arguments)
+                async for _ in streamed.stream_events():
+                    pass
+                answer = streamed.final_output
+            else:
+                answer = (await Runner.run(agent_of(model), TASK, max_turns=40, **arguments)).final_output
+
+    stats = memory.get_stats()
+    assert (answer, server.rejected, len(server.requests)) == ("V-21", [], 16)
+    assert stats["compression_count"] >= 1
+    assert stats["total_input_tokens"] == sum(e.used.input_tokens for e in server.requests if e.used)
+    assert stats["total_output_tokens"] == sum(e.used.output_tokens for e in server.requests if e.used)
+
+
+async def test_a_refused_context_is_made_smaller_and_the_run_taken_up_where_it_stopped() -> None:
+    calls = [Call("read_page", {"number": 1}), Call("read_page", {"number": 2})]
+    memory = memory_of(MemoryConfig(short_term_size=4))
+    session = MemorySession(memory)
+    turns = [Turn(calls=calls)] * 8 + [Turn("V-21")]
+    with ProviderSimulator("openai_responses", turns, context_window_tokens=3_000) as server:
+        async with AsyncOpenAI(base_url=server.base_url, api_key="test", max_retries=0) as client:
+            agent = agent_of(OpenAIResponsesModel("gpt-4o-mini", client))
+            with pytest.raises(BadRequestError) as refused:
+                await Runner.run(agent, TASK, max_turns=40, **session.for_run())
+            is_recovered = await memory.recover(refused.value)
+            result = await Runner.run(agent, [], max_turns=40, **session.for_run())
+
+    assert is_recovered
+    assert result.final_output == "V-21"
+    assert [exchange.status for exchange in server.requests].count(400) >= 1
