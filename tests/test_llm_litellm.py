@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.llm import LLM, Delta, connect
+from agent.llm import Delta, ProviderModel, connect
 from agent.llm.errors import BrokenAnswerError, CredentialsError, RateLimitError, RequestRefusedError
 from agent.llm.retrying import RetryPolicy
 from memory.messages import LLMMessage
@@ -29,7 +29,7 @@ WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"t
 CALLS = Turn("Let me look.", calls=[Call("weather", {"city": "Paris"}), Call("weather", {"city": "Rome"})])
 
 
-def connected(server: ProviderSimulator | CannedServer, model: str = "openai/gpt-4.1", **options: Any) -> LLM:
+def connected(server: ProviderSimulator | CannedServer, model: str = "openai/gpt-4.1", **options: Any) -> ProviderModel:
     options = {"retries": RetryPolicy(max_retries=2, first_wait_seconds=0.001, max_wait_seconds=0.01)} | options
     return connect("litellm", model, base_url=server.base_url, api_key="test", **options)
 
@@ -137,8 +137,7 @@ async def test_a_key_that_is_not_valid_is_said() -> None:
 
 async def test_another_model_is_asked_by_its_name() -> None:
     with ProviderSimulator("openai_chat", ["Sunny."]) as server:
-        llm: Any = connected(server)
-        await llm.with_model("openai/gpt-4.1-nano").call_async([TASK], max_tokens=99)
+        await connected(server).with_model("openai/gpt-4.1-nano").call_async([TASK], max_tokens=99)
 
     assert server.requests[0].body["model"] == "gpt-4.1-nano"
     assert 99 in (server.requests[0].body.get("max_tokens"), server.requests[0].body.get("max_completion_tokens"))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.llm import Delta, LLMResponse, connect
-from agent.llm.errors import BrokenAnswerError, CredentialsError, ProviderUnavailableError, RequestRefusedError
+from agent.llm import Delta, LLMResponse
+from agent.llm.errors import BrokenAnswerError, ProviderUnavailableError, RequestRefusedError
 from agent.llm.openai_chat import OpenAIChatModel
 from agent.llm.openai_responses import OpenAIResponsesModel
 from agent.llm.retrying import RetryPolicy
-from memory.errors import ConfigError
 from memory.messages import LLMMessage
 from memory.usage import Usage
 
@@ -237,67 +233,3 @@ async def test_a_malformed_list_is_refused_with_the_servers_sentence() -> None:
     with pytest.raises(RequestRefusedError, match="preceeding message with 'tool_calls'") as caught:
         await ask(Canned({"error": {"message": said, "type": "invalid_request_error"}}, status=400))
     assert type(caught.value.__cause__).__name__ == "BadRequestError"
-
-
-def test_a_compatible_server_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-    assert connect("openai", "llama3", base_url="http://localhost:11434/v1").dialect == "openai_chat"
-
-
-@pytest.mark.parametrize("provider", ["openai", "openai-responses"])
-@pytest.mark.parametrize("base_url", [None, "https://api.openai.com/v1", "https://mine.openai.azure.com/openai/v1"])
-def test_openai_itself_needs_a_key_and_says_so_before_any_request(
-    provider: str, base_url: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-
-    with pytest.raises(CredentialsError, match="no key for openai: set OPENAI_API_KEY in the environment, or pass"):
-        connect(provider, "gpt-4.1", base_url=base_url)
-
-
-async def test_the_address_and_key_of_the_environment_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    with CannedServer([completion({"role": "assistant", "content": "Sunny."})]) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-        assert (await connect("openai", "m").call_async([TASK])).content == "Sunny."
-
-
-def test_an_unknown_provider_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(
-        ConfigError, match=r"'OpenAI_Responses'; known are: openai, .*Did you mean 'openai-responses'\?"
-    ):
-        connect("OpenAI_Responses", "gpt-4.1")
-
-
-def test_a_model_must_be_named() -> None:
-    with pytest.raises(ConfigError, match="name a model of openai: there is no default"):
-        connect("openai", "")
-
-
-@pytest.mark.parametrize(
-    ("provider", "package"), [("openai", "openai"), ("openai-responses", "openai"), ("litellm", "litellm")]
-)
-def test_a_missing_sdk_is_an_error_with_the_command_that_installs_it(provider: str, package: str) -> None:
-    code = (
-        f"import sys; sys.modules[{package!r}] = None\n"
-        "from agent.llm import connect\n"
-        "from memory.errors import MissingDependencyError\n"
-        "try:\n"
-        f"    connect({provider!r}, 'm', api_key='test')\n"
-        "except MissingDependencyError as error:\n"
-        "    print(error)\n"
-    )
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-
-    assert f"pip install 'aloop-memory[{package}]'" in done.stdout
-
-
-def test_connecting_loads_no_sdk_before_a_model_is_made() -> None:
-    code = "import sys, agent.llm; print(sorted({'openai', 'anthropic', 'litellm', 'google.genai'} & set(sys.modules)))"
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-
-    assert done.stdout == "[]\n"

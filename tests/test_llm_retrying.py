@@ -247,6 +247,27 @@ async def test_a_reader_is_told_that_what_it_was_shown_is_void() -> None:
     assert [delta.kind for delta in shown] == ["text", "restart", "text"]
 
 
+async def test_a_reader_that_went_away_ends_the_call_and_is_no_failure_of_the_provider(sleeps: Sleeps) -> None:
+    def gone(delta: Delta) -> None:
+        raise BrokenPipeError
+
+    async def ask(attempt: Attempt) -> LLMResponse:
+        attempt.show("text", "half")
+        return ANSWER
+
+    with pytest.raises(BrokenPipeError):
+        await Attempts(ENDPOINT, RetryPolicy(sleep=sleeps), gone).run(ask)
+    assert sleeps == []
+
+
+async def test_an_address_is_named_without_its_secrets(sleeps: Sleeps) -> None:
+    endpoint = Endpoint(provider="acme", model="big-1", base_url="https://me:secret@acme.test:8080/v1?key=secret")
+
+    with pytest.raises(RequestRefusedError, match=r"acme at https://acme\.test:8080/v1 refuses") as caught:
+        await Attempts(endpoint, RetryPolicy(sleep=sleeps)).run(Provider(StatusError(400)))
+    assert "secret" not in str(caught.value)
+
+
 async def test_nothing_is_void_where_nothing_was_shown() -> None:
     shown: list[Delta] = []
     await Attempts(ENDPOINT, RetryPolicy(sleep=Sleeps()), shown.append).run(Provider(StatusError(500)))

@@ -5,6 +5,6 @@ and only in its file.
 """
 
 from .connecting import connect
-from .protocol import LLM, Delta, LLMResponse, OnDelta, StopReason
+from .protocol import LLM, Delta, LLMResponse, OnDelta, ProviderModel, StopReason
 
-__all__ = ["LLM", "Delta", "LLMResponse", "OnDelta", "StopReason", "connect"]
+__all__ = ["LLM", "Delta", "LLMResponse", "OnDelta", "ProviderModel", "StopReason", "connect"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
 
 from memory.errors import MissingDependencyError
 
@@ -24,11 +25,11 @@ class Endpoint:
     @property
     def key_advice(self) -> str:
         """What to do about a key, as the end of a sentence."""
-        variables = " or ".join(self.key_variables)
-        return f"set {variables} in the environment, or pass api_key=" if variables else "pass api_key="
+        variables = " or ".join(self.key_variables) or "the variable of the model's provider"
+        return f"set {variables} in the environment, or pass api_key="
 
     def __str__(self) -> str:
-        return f"{self.provider} at {self.base_url}" if self.base_url else self.provider
+        return f"{self.provider} at {_without_secrets(self.base_url)}" if self.base_url else self.provider
 
     def find_key(self, given: str | None) -> str | None:
         """Return the key that was given, else the environment's, else None."""
@@ -47,6 +48,12 @@ class Endpoint:
                 f"no key for {self.provider}: {self.key_advice}", provider=self.provider, model=self.model
             )
         return key
+
+
+def _without_secrets(url: str) -> str:
+    """Return an address without a password, and without a query, in which some gateways want their key."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def missing_package(package: str, *, extra: str) -> MissingDependencyError:

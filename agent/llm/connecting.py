@@ -10,7 +10,7 @@ from typing import cast
 
 from memory.errors import ConfigError
 
-from .protocol import LLM
+from .protocol import ProviderModel
 from .retrying import RetryPolicy
 
 
@@ -43,7 +43,7 @@ def connect(
     timeout_seconds: float = 600.0,
     max_retries: int = 4,
     **options: object,
-) -> LLM:
+) -> ProviderModel:
     """Return a model of a provider. Makes no request.
 
     Args:
@@ -66,7 +66,9 @@ def connect(
     if not model:
         raise ConfigError(f"name a model of {provider}: there is no default", field="model")
     options.setdefault("retries", RetryPolicy(max_retries=max_retries))
-    make = cast(Callable[..., LLM], getattr(import_module(f".{known.module}", __package__), known.model_class))
+    make = cast(
+        Callable[..., ProviderModel], getattr(import_module(f".{known.module}", __package__), known.model_class)
+    )
     return make(model, api_key=api_key, base_url=base_url, timeout_seconds=timeout_seconds, **options)
 
 

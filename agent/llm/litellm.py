@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from copy import copy
 from dataclasses import replace
 from types import TracebackType
@@ -115,11 +115,12 @@ class LiteLLMModel:
         """Return the answer at the end of a stream; LiteLLM puts it together, because it knows how it cut it up."""
         shown, chunks = ChatAnswer(), []
         stream = await self._litellm.acompletion(**{"stream_options": {"include_usage": True}, **body, "stream": True})
-        async for chunk in stream:
-            attempt.note_usage()
-            chunks.append(chunk)
-            for kind, text in shown.add(to_wire(chunk)):
-                attempt.show(kind, text)
+        async with aclosing(stream):
+            async for chunk in stream:
+                attempt.note_usage()
+                chunks.append(chunk)
+                for kind, text in shown.add(to_wire(chunk)):
+                    attempt.show(kind, text)
         if not _is_finished(stream):
             raise attempt.broken("the stream ended before the answer did")
         built = self._litellm.stream_chunk_builder(chunks)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _NO_KEY = "not-needed"
 """Servers on one's own machine take any key, and the SDK insists on one."""
-_OWN_HOSTS = (".openai.com", ".azure.com")
+_OWN_HOSTS = (".openai.com", ".openai.azure.com")
 _CONNECT_SECONDS = 15.0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypeAlias
 
 from memory.messages import DialectName, ToolCall, Wire
 from memory.usage import Usage
@@ -83,3 +84,21 @@ class LLM(Protocol):
             ProviderError: The provider refused or failed; its subclass says how (agent/llm/errors.py).
         """
         ...
+
+
+class ProviderModel(LLM, Protocol):
+    """A model with connections to a provider, as `connect` makes it. As a context manager it closes them."""
+
+    def with_model(self, name: str, /) -> ProviderModel:
+        """Return the same for another model of the provider, over the same connections."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop; a later call opens new ones."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...

@@ -78,6 +78,8 @@ class Attempt:
         self.has_begun = False
         """Whether the provider had begun to answer, so that it will bill."""
         self.has_shown = False
+        self.is_reader_at_fault = False
+        """Whether `on_delta` raised: that is no failure of the provider, even if it is a broken pipe."""
         self.usage: Usage | None = None
         """What the provider has reported so far."""
 
@@ -86,7 +88,9 @@ class Attempt:
         self.has_begun = True
         if self._on_delta is not None and text:
             self.has_shown = True
+            self.is_reader_at_fault = True
             self._on_delta(Delta(kind=kind, text=text))
+            self.is_reader_at_fault = False
 
     def note_usage(self, usage: Usage | None = None) -> None:
         """Note that the provider has begun to answer, and what it reports; the last report counts."""
@@ -158,7 +162,8 @@ class Attempts:
         except BaseException as error:
             if attempt.has_begun:
                 self._wasted.append(attempt.usage)
-            self._failure = read_failure(error) if isinstance(error, Exception) else None
+            if isinstance(error, Exception) and not attempt.is_reader_at_fault:
+                self._failure = read_failure(error)
             if self._failure is None:
                 raise
             raise self._translated(self._failure) from _root(error)
