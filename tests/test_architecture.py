@@ -34,7 +34,12 @@ LEVELS: tuple[frozenset[str], ...] = (
 
 MAY_IMPORT = {"memory": frozenset({"memory"}), "config": frozenset({"config", "memory"}), "agent": frozenset(OURS)}
 THIRD_PARTY = {
-    "memory": frozenset({"tiktoken", "genai_prices", "opentelemetry", "langchain", "langchain_core", "pydantic_ai"}),
+    "memory": frozenset(
+        {
+            *("tiktoken", "genai_prices", "opentelemetry"),
+            *("langchain", "langchain_core", "pydantic_ai", "agents", "litellm", "strands"),
+        }
+    ),
     "config": frozenset({"pydantic", "pydantic_settings"}),
     "agent": frozenset(
         {
