@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import os
@@ -465,6 +466,25 @@ async def test_another_model_is_asked_over_the_same_connections() -> None:
 
     assert [exchange.body["model"] for exchange in server.requests] == [MODEL, "claude-haiku-4-5"]
     assert (llm.model, other.model) == (MODEL, "claude-haiku-4-5")
+
+
+def test_two_event_loops_one_after_the_other_share_a_model() -> None:
+    with ProviderSimulator("anthropic", ["One.", "Two."]) as server:
+        llm = model(server)
+        answers = [asyncio.run(llm.call_async([TASK])).content for _ in range(2)]
+
+    assert answers == ["One.", "Two."]
+
+
+@both_ways
+async def test_half_a_surrogate_pair_is_replaced_on_the_wire_alone(is_streamed: bool) -> None:
+    _, on_delta = shows(is_streamed)
+    task = {"role": "user", "content": "half \ud83d, whole 🌍"}
+    with ProviderSimulator("anthropic", ["Done."]) as server:
+        await model(server, cache_ttl=None).call_async([task], on_delta=on_delta)
+
+    assert server.requests[0].body["messages"] == [{"role": "user", "content": "half \ufffd, whole 🌍"}]
+    assert task["content"] == "half \ud83d, whole 🌍"
 
 
 async def test_a_memory_takes_the_answers_and_gives_back_a_list_that_the_api_accepts() -> None:

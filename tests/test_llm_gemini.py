@@ -443,6 +443,15 @@ def test_two_event_loops_one_after_the_other_share_a_model() -> None:
     assert answers == ["One.", "Two."]
 
 
+async def test_half_a_surrogate_pair_is_replaced_on_the_wire() -> None:
+    with serving(said({"text": "hi"})) as server:
+        async with model(server) as llm:
+            await llm.call_async([{"role": "user", "parts": [{"text": "half \ud83d"}]}], system="half \ud83d")
+
+    assert server.bodies[0]["contents"][0]["parts"] == [{"text": "half \ufffd"}]
+    assert server.bodies[0]["systemInstruction"]["parts"] == [{"text": "half \ufffd"}]
+
+
 async def test_a_memory_takes_the_answers_and_gives_back_a_list_that_the_api_accepts() -> None:
     turns: list[Answer] = [THINKING, "Sun and snow."]
     with ProviderSimulator("gemini", turns, checks_signatures=True) as server:

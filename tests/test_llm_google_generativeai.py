@@ -24,7 +24,7 @@ from agent.llm.errors import (
 from agent.llm.google_generativeai import GoogleGenerativeAIModel
 from memory import LLMMessage
 from memory.dialects import dialect_named
-from memory.errors import ConfigError, MissingDependencyError
+from memory.errors import ConfigError, MessageError, MissingDependencyError
 from memory.messages import ToolResult
 from memory.native import to_wire
 from memory.testing.simulators import Call, Fault, FaultKind, ProviderSimulator, Turn
@@ -291,6 +291,22 @@ async def test_what_does_not_pass_ends_with_its_error(fault: FaultKind, expected
         await model(server).call_async([TASK])
 
     assert len(server.requests) == 3
+
+
+async def test_a_value_that_the_sdk_cannot_write_is_refused_without_its_text() -> None:
+    with serving(said({"text": "hi"})) as server, pytest.raises(MessageError) as caught:
+        await model(server).call_async([{"role": "user", "parts": [{"text": ["secret"]}]}])
+
+    assert "secret" not in f"{caught.value}{caught.value.__cause__}"
+    assert server.bodies == []
+
+
+async def test_half_a_surrogate_pair_is_replaced_on_the_wire() -> None:
+    with serving(said({"text": "hi"})) as server:
+        await model(server).call_async([{"role": "user", "parts": [{"text": "half \ud83d"}]}], system="half \ud83d")
+
+    assert server.bodies[0]["contents"][0]["parts"] == [{"text": "half \ufffd"}]
+    assert server.bodies[0]["systemInstruction"]["parts"] == [{"text": "half \ufffd"}]
 
 
 def test_an_option_that_the_sdk_does_not_have_is_named() -> None:

@@ -24,6 +24,7 @@ from .clients import PerLoop
 from .errors import CredentialsError
 from .protocol import LLMResponse, OnDelta, StopReason
 from .retrying import Attempt, Attempts, RetryPolicy
+from .sendable import sendable
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -154,7 +155,7 @@ class AnthropicModel:
         # What is asked once would be written to the cache, which costs extra, and never be read.
         if self._cache_ttl and "cache_control" not in self._options and not conversation.is_asked_once:
             _mark(body, self._cache_ttl)
-        return body
+        return sendable(body)
 
 
 def _endpoint(model: str, base_url: str | None) -> Endpoint:

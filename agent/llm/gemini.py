@@ -23,9 +23,11 @@ from memory.native import to_wire, unwrap
 
 from .access import Endpoint, missing_package
 from .beside import Conversation, divide
+from .clients import PerLoop
 from .gemini_answers import GeminiAnswer
 from .protocol import LLMResponse, OnDelta
 from .retrying import Attempt, Attempts, RetryPolicy
+from .sendable import sendable
 
 if TYPE_CHECKING:
     from google.genai import Client, types
@@ -72,7 +74,7 @@ class GeminiModel:
         self._retries = retries or RetryPolicy()
         self._timeout_seconds = timeout_seconds
         self._options = options
-        self._client = _client(self._endpoint, api_key)
+        self._clients = _clients(self._endpoint, api_key)
 
     @property
     def model(self) -> str:
@@ -110,9 +112,8 @@ class GeminiModel:
         return await Attempts(self._endpoint, self._retries, on_delta).run(ask)
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._client.aio.aclose()
-        self._client.close()
+        """Close the connections of the running event loop."""
+        await self._clients.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,7 +129,7 @@ class GeminiModel:
         # The SDK's own limit means different things with aiohttp (the whole stream) and httpx (one read), and it uses
         # the one that it finds installed; so it is left off and the time is taken here.
         async with asyncio.timeout(self._timeout_seconds):
-            response = await self._client.aio.models.generate_content(
+            response = await self._clients.here().aio.models.generate_content(
                 model=self.model, contents=list(contents), config=config
             )
         answer.take(to_wire(response))
@@ -138,7 +139,7 @@ class GeminiModel:
     ) -> None:
         now = asyncio.get_running_loop().time
         async with asyncio.timeout(self._timeout_seconds) as limit:
-            stream = await self._client.aio.models.generate_content_stream(
+            stream = await self._clients.here().aio.models.generate_content_stream(
                 model=self.model, contents=list(contents), config=config
             )
             async with aclosing(stream):  # type: ignore[type-var]  # an async generator, declared as an iterator
@@ -153,7 +154,7 @@ class GeminiModel:
 
         config = {**self._options, "automatic_function_calling": {"disable": True}}
         if conversation.system:
-            config["system_instruction"] = conversation.system
+            config["system_instruction"] = sendable(conversation.system)
         if max_tokens is not None:
             config["max_output_tokens"] = max_tokens
         if tools:
@@ -166,18 +167,25 @@ def _endpoint(model: str, base_url: str | None) -> Endpoint:
     return Endpoint(provider="gemini", model=model, key_variables=_KEY_VARIABLES, base_url=address)
 
 
-def _client(endpoint: Endpoint, api_key: str | None) -> Client:
+def _clients(endpoint: Endpoint, api_key: str | None) -> PerLoop[Client]:
     try:
         from google import genai
         from google.genai import types
     except ImportError as error:
         raise missing_package("google-genai", extra="gemini") from error
-    options = types.HttpOptions(
-        base_url=endpoint.base_url,
-        # Given at all, it also stops the repetition that the SDK makes unasked when aiohttp loses a connection.
-        retry_options=types.HttpRetryOptions(attempts=1),
-    )
-    return genai.Client(api_key=_key(endpoint, api_key), http_options=options)
+    key = _key(endpoint, api_key)
+
+    def make() -> Client:
+        # Given at all, they also stop the repetition that the SDK makes unasked when aiohttp loses a connection.
+        once = types.HttpRetryOptions(attempts=1)
+        return genai.Client(api_key=key, http_options=types.HttpOptions(base_url=endpoint.base_url, retry_options=once))
+
+    return PerLoop(make, _close)
+
+
+async def _close(client: Client) -> None:
+    await client.aio.aclose()
+    client.close()
 
 
 def _key(endpoint: Endpoint, api_key: str | None) -> str | None:
@@ -193,7 +201,7 @@ def _content(message: object) -> types.Content:
     from google.genai import types
 
     try:
-        return types.Content.model_validate(to_wire(unwrap(message)[0]))
+        return types.Content.model_validate(sendable(to_wire(unwrap(message)[0])))
     except ValidationError as error:
         where = ", ".join(".".join(map(str, issue["loc"])) for issue in error.errors(include_input=False))
         # Without its cause, which quotes the message.

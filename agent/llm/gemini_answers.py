@@ -95,7 +95,7 @@ class GeminiAnswer:
             self._attempt.show("reasoning" if part.get("thought") else "text", part.get("text") or "")
 
     def _add(self, part: Wire) -> None:
-        if not any(part.values()):
+        if not part or (_is_unsigned_text(part) and not part["text"]):
             return  # the API rejects a part with nothing in it (GE-7)
         if self._parts and _is_unsigned_text(part) and _is_unsigned_text(self._parts[-1]):
             last = self._parts[-1]

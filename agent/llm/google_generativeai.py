@@ -22,18 +22,21 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from memory.errors import ConfigError
+from memory.errors import ConfigError, MessageError
 from memory.messages import DialectName, Wire
 from memory.native import to_wire, unwrap
 
 from .access import Endpoint, missing_package
 from .beside import Conversation, divide
 from .gemini_answers import GeminiAnswer
+from .openapi_schema import declaration
 from .protocol import LLMResponse, OnDelta
 from .retrying import Attempt, Attempts, RetryPolicy
+from .sendable import sendable
 
 _KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 """In the order of `google/generativeai/client.py`."""
@@ -108,7 +111,7 @@ class GoogleGenerativeAIModel:
     ) -> LLMResponse:
         """Answer a conversation; see `agent.llm.LLM`."""
         body = self._body(divide(messages, system, dialect="gemini"), tools or (), max_tokens)
-        request = self._sdk.GenerateContentRequest.from_json(json.dumps(body), ignore_unknown_fields=True)
+        request = _request(self._sdk, body)
         call = {"timeout": self._timeout_seconds, "retry": None}
 
         def chunks() -> Iterable[Any]:
@@ -146,7 +149,9 @@ class GoogleGenerativeAIModel:
         if max_tokens is not None:
             body["generationConfig"] = {**body.get("generationConfig", {}), "maxOutputTokens": max_tokens}
         if tools:
-            body["tools"] = [{"functionDeclarations": [_declaration(tool["function"]) for tool in tools]}]
+            functions = [declaration(tool["function"]) for tool in tools if tool.get("type") == "function"]
+            others = [tool for tool in tools if tool.get("type") != "function"]
+            body["tools"] = [*([{"functionDeclarations": functions}] if functions else []), *others]
         return body
 
 
@@ -162,6 +167,26 @@ def _sdk() -> Any:
     except ImportError as error:
         raise missing_package("google-generativeai", extra="google-generativeai") from error
     return generativelanguage
+
+
+def _request(sdk: Any, body: Mapping[str, Any]) -> Any:
+    """Return the SDK's request.
+
+    Raises:
+        MessageError: A value is none that the API has.
+    """
+    try:
+        return sdk.GenerateContentRequest.from_json(json.dumps(sendable(body)), ignore_unknown_fields=True)
+    except _parse_error():
+        # Without its cause, which quotes the message.
+        raise MessageError(
+            "google-generativeai cannot write these messages, options or tools: a value is wrong"
+        ) from None
+
+
+def _parse_error() -> type[Exception]:
+    error: type[Exception] = import_module("google.protobuf.json_format").ParseError  # it ships no annotations
+    return error
 
 
 def _sorted_options(options: Mapping[str, Any], sdk: Any) -> dict[str, Any]:
@@ -237,55 +262,6 @@ async def _in_thread(chunks: _Chunks, attempt: Attempt) -> AsyncGenerator[Any, N
 
 def _readable(error: Exception, attempt: Attempt) -> Exception:
     """Return the error; what the SDK raises for half an answer is a plain ValueError that quotes it."""
-    if type(error) is ValueError or type(error).__name__ == "ParseError":
+    if type(error) is ValueError or isinstance(error, _parse_error()):
         return attempt.broken("the answer is no complete JSON: it was cut")
     return error
-
-
-def _declaration(function: Wire) -> Wire:
-    schema = function.get("parameters") or {}
-    declaration = {"name": function["name"], "description": function.get("description") or function["name"]}
-    # A function without parameters is declared without any: the API rejects an object without properties.
-    return declaration | ({"parameters": _schema(schema, schema.get("$defs", {}))} if schema.get("properties") else {})
-
-
-_KEPT = {"description": "description", "required": "required", "minItems": "minItems", "maxItems": "maxItems"}
-_FORMATS = frozenset({"int32", "int64", "float", "double", "date-time"})
-"""What the API takes; for any other it answers 400."""
-
-
-def _schema(schema: Wire, definitions: Wire, depth: int = 8) -> dict[str, Any]:
-    """Return a JSON schema in the older form of the API: one type, in capitals, and `nullable`."""
-    if (reference := schema.get("$ref")) is not None:
-        target = definitions.get(str(reference).rpartition("/")[2], {}) if depth else {"type": "object"}
-        return _schema(
-            {**target, **{key: value for key, value in schema.items() if key != "$ref"}}, definitions, depth - 1
-        )
-    alternatives = schema.get("anyOf") or schema.get("oneOf")
-    if alternatives:
-        return _first(schema, alternatives, definitions, depth)
-    kinds = schema.get("type", "string" if "enum" in schema or "const" in schema else "object")
-    named = [kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind != "null"]
-    converted: dict[str, Any] = {"type": (named or ["string"])[0].upper()}
-    converted |= {key: schema[key] for key in _KEPT if key in schema}
-    if not isinstance(kinds, str) and "null" in kinds:
-        converted["nullable"] = True
-    if schema.get("format") in _FORMATS:
-        converted["format"] = schema["format"]
-    values = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
-    if values and converted["type"] == "STRING":
-        converted |= {"enum": [str(value) for value in values], "format": "enum"}
-    if "items" in schema or converted["type"] == "ARRAY":
-        converted["items"] = _schema(schema.get("items") or {"type": "string"}, definitions, depth)
-    if schema.get("properties"):
-        converted["properties"] = {
-            name: _schema(inner, definitions, depth) for name, inner in schema["properties"].items()
-        }
-    return converted
-
-
-def _first(schema: Wire, alternatives: Sequence[Wire], definitions: Wire, depth: int) -> dict[str, Any]:
-    real = [alternative for alternative in alternatives if alternative.get("type") != "null"]
-    outer = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
-    converted = _schema({**(real or [{"type": "string"}])[0], **outer}, definitions, depth)
-    return converted | ({"nullable": True} if len(real) < len(alternatives) else {})
