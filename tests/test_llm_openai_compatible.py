@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.llm import Delta, LLMResponse
+from agent.llm.chat_answers import ChatAnswer
 from agent.llm.errors import BrokenAnswerError, ProviderUnavailableError, RequestRefusedError
 from agent.llm.openai_chat import OpenAIChatModel
 from agent.llm.openai_responses import OpenAIResponsesModel
@@ -233,3 +237,44 @@ async def test_a_malformed_list_is_refused_with_the_servers_sentence() -> None:
     with pytest.raises(RequestRefusedError, match="preceeding message with 'tool_calls'") as caught:
         await ask(Canned({"error": {"message": said, "type": "invalid_request_error"}}, status=400))
     assert type(caught.value.__cause__).__name__ == "BadRequestError"
+
+
+def cut(text: str, places: Sequence[int]) -> list[str]:
+    """Cut a text at these places; pieces may be empty."""
+    ends = sorted(place % (len(text) + 1) for place in places)
+    return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+
+
+PLACES = st.lists(st.integers(0, 50), max_size=4)
+
+
+@given(
+    content=st.text(max_size=30),
+    reasoning=st.text(max_size=30),
+    arguments=st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=9), max_size=2), max_size=3),
+    places=PLACES,
+    repeats_ids=st.booleans(),
+)
+def test_however_an_answer_is_cut_into_pieces_it_is_the_same_message(
+    content: str, reasoning: str, arguments: list[dict[str, str]], places: list[int], repeats_ids: bool
+) -> None:
+    calls = [call(json.dumps(given), id=f"call_{index}") for index, given in enumerate(arguments)]
+    whole = {"role": "assistant", "content": content, "reasoning_content": reasoning, "tool_calls": calls}
+    deltas: list[Chunk] = [{"reasoning_content": piece} for piece in cut(reasoning, places)]
+    deltas += [{"content": piece} for piece in cut(content, places)]
+    for index, made in enumerate(calls):
+        for turn, piece in enumerate(cut(made["function"]["arguments"], places)):
+            known = made if turn == 0 or repeats_ids else {}
+            function = {**({"name": "weather"} if known else {}), "arguments": piece}
+            deltas.append({"tool_calls": [{**known, "index": index, "function": function}]})
+
+    answer = ChatAnswer()
+    shown = [piece for delta in deltas for piece in answer.add(chunk({"role": "assistant", **delta}))]
+
+    received = {key: value for key, value in answer.message.items() if value}
+    expected = {key: value for key, value in whole.items() if value}
+    for made in received.get("tool_calls", ()):
+        del made["index"]
+    assert received == expected
+    assert "".join(text for kind, text in shown if kind == "text") == content
+    assert "".join(text for kind, text in shown if kind == "reasoning") == reasoning
