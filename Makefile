@@ -44,9 +44,9 @@ $(VENV)/.package: pyproject.toml $(RUN)
 	@$(RUN) -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(RUN)
+$(VENV)/.dev: pyproject.toml .ci/constraints.txt $(RUN)
 	@echo "installing aloop-memory and its development tools into $(VENV) (first call only)"
-	@$(RUN) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@$(RUN) -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.package
 
 $(RUN):
