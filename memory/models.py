@@ -75,8 +75,8 @@ def binds_thinking(model: str | None) -> bool:
     """Whether a Claude takes a thinking block back only behind the very conversation that it was made in.
 
     Fable and Mythos since 5.1, the others since 5.5, and what is newer: the check is announced for every later model.
-    Accounts made before 2026-08-31 are not held to it yet; a block that is invalid says nothing to the model there
-    either. Mythos 5.1 writes such blocks and is not known to refuse them.
+    Of the first ones it is enforced for accounts made since 2026-08-31 alone, and not at all by Mythos 5.1 on Bedrock;
+    whose account it is does not show here, and a refused request costs more than some reasoning.
 
     Source: https://platform.claude.com/docs/en/build-with-claude/preserved-thinking and, for the models, its page
     fix-bound-to-a-different-conversation (2026-11);

@@ -174,6 +174,7 @@ def result(id_: str = "c1", **fields: Any) -> Message:
 
 SEARCH = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
 FOUND = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "c2lnbmVk"}
 COMPACTION = {"type": "compaction", "content": "what was"}
 
 
@@ -213,6 +214,8 @@ BROKEN_ANTHROPIC: list[tuple[str, list[Message], str]] = [
     ("AN-7", [user(), said("I think ")], "[1].content"),
     ("AN-8", [user(), blocks("assistant", {"type": "thinking", "thinking": "hm"}, text())], "[1].content[0]"),
     ("AN-8", [user(), blocks("assistant", {"type": "redacted_thinking"}, text())], "[1].content[0]"),
+    ("AN-9", [user(), blocks("assistant", text(), THOUGHT, text())], "[1].content[0]"),
+    ("AN-9", [user(), blocks("assistant", THOUGHT), user()], "[1].content[0]"),
     ("AN-16", [blocks("user", {"type": "redacted_thinking", "data": "x"}, text())], "[0].content[0]"),
     ("AN-11", [blocks("user", *[text(cache_control=CACHE)] * 5)], ".content[4]"),
     ("AN-11", [blocks("user", text(cache_control=CACHE), text(cache_control=HOUR))], ".content[1]"),

@@ -1,8 +1,8 @@
 """What Anthropic's messages accept, as far as a list of messages alone shows it.
 
 Not judged, because the list does not show it: whether a thinking block is the one that the API returned (AN-8) and
-after which prefix (AN-10), the request's `thinking` and `tools` (AN-9, AN-15, the second half of AN-16), whether the
-model takes a prefilled answer (the second half of AN-7).
+after which prefix (AN-10), the request's `thinking` and `tools` (the rest of AN-9, AN-15, the second half of AN-16),
+whether the model takes a prefilled answer (the second half of AN-7).
 """
 
 from __future__ import annotations
@@ -90,6 +90,13 @@ RULES = (
         severity="warning",
         title="A thinking block carries the signature, a redacted one the data, by which the server knows it.",
         source=f"{_TYPES}thinking_block_param.py, {_TYPES}redacted_thinking_block_param.py",
+    ),
+    Rule(
+        code="AN-9",
+        severity="warning",
+        title="With thinking switched on, an assistant message that has any begins with it and does not end in it.",
+        source="https://github.com/anthropics/claude-code/issues/20691, "
+        "https://github.com/tailcallhq/forgecode/issues/3071",
     ),
     Rule(
         code="AN-16",
@@ -250,6 +257,7 @@ class _Check:
                 continue
             self._block(index, number, kind, block, message)
             are_blank = are_blank and kind == "text" and _is_blank(block.get("text"))
+        self._thinking_order(index, blocks, message)
         if are_blank and all(block["text"] for block in blocks):
             self._found.add("AN-6", index, "the message holds nothing but whitespace", at=".content")
 
@@ -370,6 +378,15 @@ class _Check:
             self._found.add("AN-0", index, f"text is {type(text).__name__}", at=at)
         elif not text:
             self._found.add("AN-6", index, "an empty text block", at=at)
+
+    def _thinking_order(self, index: int, blocks: Sequence[Any], message: Wire) -> None:
+        is_thinking = [isinstance(block, Mapping) and block.get("type") in THINKING for block in blocks]
+        if message.get("role") != "assistant" or not any(is_thinking):
+            return
+        if not is_thinking[0]:
+            self._found.add("AN-9", index, "thinking stands behind other content of its message", at=".content[0]")
+        elif is_thinking[-1]:
+            self._found.add("AN-9", index, "the message ends in thinking", at=f".content[{len(blocks) - 1}]")
 
     def _thinking(self, index: int, at: str, block: Mapping[str, Any], message: Wire) -> None:
         field = "signature" if block["type"] == "thinking" else "data"
