@@ -1,6 +1,7 @@
 """Callers who keep their own list and ask with a bare SDK: every client, synchronous and asynchronous, in every way.
 
 A way takes a client and the list, and returns what the caller appends to it: the answer, in the SDK's own objects.
+Connections load no certificates, which would take longer than most tests.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
+import anthropic
+import openai
 from anthropic import Anthropic, AsyncAnthropic
 from google import genai
 from google.genai import types
@@ -47,10 +50,12 @@ class Caller(Protocol):
 
 class _OpenAI:
     def client(self, server: ProviderSimulator, api_key: str = "test") -> OpenAI:
-        return OpenAI(base_url=server.base_url, api_key=api_key, max_retries=0)
+        http = openai.DefaultHttpxClient(verify=False)
+        return OpenAI(base_url=server.base_url, api_key=api_key, max_retries=0, http_client=http)
 
     def aclient(self, server: ProviderSimulator, api_key: str = "test") -> AsyncOpenAI:
-        return AsyncOpenAI(base_url=server.base_url, api_key=api_key, max_retries=0)
+        http = openai.DefaultAsyncHttpxClient(verify=False)
+        return AsyncOpenAI(base_url=server.base_url, api_key=api_key, max_retries=0, http_client=http)
 
 
 class ChatCaller(_OpenAI):
@@ -123,10 +128,12 @@ class AnthropicCaller:
     dialect: DialectName = "anthropic"
 
     def client(self, server: ProviderSimulator, api_key: str = "test") -> Anthropic:
-        return Anthropic(base_url=server.base_url, api_key=api_key, max_retries=0)
+        http = anthropic.DefaultHttpxClient(verify=False)
+        return Anthropic(base_url=server.base_url, api_key=api_key, max_retries=0, http_client=http)
 
     def aclient(self, server: ProviderSimulator, api_key: str = "test") -> AsyncAnthropic:
-        return AsyncAnthropic(base_url=server.base_url, api_key=api_key, max_retries=0)
+        http = anthropic.DefaultAsyncHttpxClient(verify=False)
+        return AsyncAnthropic(base_url=server.base_url, api_key=api_key, max_retries=0, http_client=http)
 
     def ask(self, client: Anthropic, messages: Messages, **options: Any) -> list[Any]:
         return unwrap(client.messages.create(**self._request(messages), **options))
@@ -166,7 +173,11 @@ class GeminiCaller:
     dialect: DialectName = "gemini"
 
     def client(self, server: ProviderSimulator, api_key: str = "test") -> Any:
-        return genai.Client(http_options=types.HttpOptions(base_url=server.base_url), api_key=api_key)
+        unverified = {"verify": False}
+        options = types.HttpOptions(
+            base_url=server.base_url, client_args=unverified, async_client_args={**unverified, "ssl": False}
+        )
+        return genai.Client(http_options=options, api_key=api_key)
 
     def aclient(self, server: ProviderSimulator, api_key: str = "test") -> Any:
         return self.client(server, api_key)

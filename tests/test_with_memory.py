@@ -225,16 +225,16 @@ async def test_two_clients_in_one_process_do_not_meet(connections: Connections) 
 @every_client
 async def test_ten_conversations_at_once_do_not_meet(caller: Caller, connections: Connections) -> None:
     keys = [f"key-{number}" for number in range(10)]
-    memories = {key: manager(compression_threshold=1_500) for key in keys}
+    memories = {key: manager(compression_threshold=600) for key in keys}
     logs = {key: user(caller, f"I am {key}. Which valve opens at 9 bar?") for key in keys}
-    with ProviderSimulator(caller.dialect, {key: reading(8) for key in keys}) as server:
+    with ProviderSimulator(caller.dialect, {key: reading(4) for key in keys}) as server:
         clients = {key: with_memory(connections.open(caller, "aask", server, key), memories[key]) for key in keys}
         await asyncio.gather(*(run_loop(caller, "aask", clients[key], logs[key]) for key in keys))
 
     assert server.rejected == []
     for key in keys:
         own = [exchange for exchange in server.requests if exchange.request.api_key == key]
-        assert len(own) == 9
+        assert len(own) == 5
         assert all(f"I am {key}." in str(sent(exchange)) for exchange in own)
         assert str(sent(own[-1])).count("I am ") == 1
         assert memories[key].get_stats()["total_input_tokens"] == sum(e.used.input_tokens for e in own if e.used)

@@ -139,7 +139,11 @@ def test_the_client_that_was_given_stays_unmanaged(connections: Connections) -> 
 
 def test_a_stand_in_with_the_same_methods_is_taken_by_its_shape() -> None:
     asked: list[Any] = []
-    create: Callable[..., Any] = lambda **request: asked.append(request) or SimpleNamespace(usage=None)  # noqa: E731
+
+    def create(**request: Any) -> Any:
+        asked.append(request)
+        return SimpleNamespace(usage=None)
+
     memory = MemoryManager()
     client = with_memory(SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create))), memory)
 
