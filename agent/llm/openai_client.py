@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .access import Endpoint, missing_package
@@ -57,14 +57,10 @@ def openai_clients(endpoint: Endpoint, *, api_key: str | None, timeout_seconds: 
     return PerLoop(make, _close)
 
 
-def refuses(error: Exception, field: str) -> bool:
-    """Whether the server refuses a request because it does not know this field, or not for this model."""
-    return getattr(error, "status_code", None) in (400, 422) and field in _words(error)
-
-
-def _words(error: Exception) -> str:
-    body: Any = getattr(error, "body", None)
-    return f"{error} {body}"
+def refuses(error: Exception, words: str) -> bool:
+    """Whether the server refuses a request because of something that it names in these words, in lower case."""
+    said = f"{error} {getattr(error, 'body', None)}".lower()
+    return getattr(error, "status_code", None) in (400, 422) and words in said
 
 
 async def _close(client: AsyncOpenAI) -> None:

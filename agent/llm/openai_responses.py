@@ -129,7 +129,7 @@ class OpenAIResponsesModel:
         try:
             return await create(**{**asked, **body})
         except Exception as error:
-            if not asked or "include" in body or not refuses(error, "ncrypted content"):
+            if not asked or "include" in body or not refuses(error, "encrypted content"):
                 raise
             self._is_asked_for_reasoning = False
             return await create(**body)
