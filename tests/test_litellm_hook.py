@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -18,7 +20,7 @@ import litellm
 from litellm.exceptions import ContextWindowExceededError
 from litellm.router import Router
 
-from memory import BudgetExceededError, ConfigError, MemoryConfig, MemoryManager
+from memory import BudgetExceededError, ConfigError, MemoryConfig, MemoryManager, MissingDependencyError
 from memory.integrations.litellm import MemoryHook, managed
 from memory.native import to_wire
 from memory.testing.simulators import Call, ProviderSimulator, Turn
@@ -205,6 +207,25 @@ async def test_a_router_goes_through_the_hook_once_for_each_attempt(hook: Memory
     assert stats["total_input_tokens"] == sum(e.used.input_tokens for e in server.requests if e.used)
 
 
+async def test_a_fallback_model_gets_the_managed_list_which_is_not_taken_for_the_callers(hook: MemoryHook) -> None:
+    messages: list[Any] = [{"role": "user", "content": TASK}]
+    for n in range(20):
+        messages += [{"role": "assistant", "content": f"I read {n}."}, {"role": "user", "content": page(n)}]
+    with ProviderSimulator("openai_chat", [Turn("V-21")], faults={1: "server_error"}) as server:
+        asked = {key: value for key, value in of(server).items() if key != "tools"}
+        fallbacks = ["openai/gpt-4o"]
+        answer = await litellm.acompletion(
+            messages=messages, litellm_session_id="s1", num_retries=0, fallbacks=fallbacks, **asked
+        )
+
+    stats = hook.memory("s1").get_stats()
+    assert answer.choices[0].message.content == "V-21"
+    assert [exchange.status for exchange in server.requests] == [500, 200]
+    assert sizes(server)[0] == sizes(server)[1] < len(messages)
+    assert stats["message_count"] == len(messages)
+    assert stats["compression_count"] == 1
+
+
 async def test_litellms_own_retry_of_our_list_is_not_taken_for_the_callers(hook: MemoryHook) -> None:
     request = {"messages": [{"role": "user", "content": TASK}], "litellm_session_id": "s1"}
     first = await hook.async_pre_call_deployment_hook(request, litellm.types.utils.CallTypes.acompletion)
@@ -306,3 +327,11 @@ async def test_a_refused_context_is_made_smaller_and_sent_once_more() -> None:
 
     assert answer.choices[0].message.content == "V-21"
     assert [exchange.status for exchange in server.requests] == [400, 200]
+
+
+def test_without_the_package_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "memory.integrations.litellm")
+    monkeypatch.setitem(sys.modules, "litellm.integrations.custom_logger", None)
+
+    with pytest.raises(MissingDependencyError, match=r"pip install 'aloop-memory\[litellm\]'"):
+        importlib.import_module("memory.integrations.litellm")

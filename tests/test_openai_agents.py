@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -26,12 +28,15 @@ from agents import (
     RunContextWrapper,
     RunHooks,
     Runner,
+    RunState,
     SQLiteSession,
     Usage,
     UserError,
     function_tool,
+    handoff,
     set_tracing_disabled,
 )
+from agents.extensions.handoff_filters import remove_all_tools
 from agents.memory import OpenAIResponsesCompactionSession, SessionSettings
 from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
 from agents.models.openai_responses import OpenAIResponsesModel
@@ -46,7 +51,14 @@ from openai.types.responses import (
     ResponseReasoningItem,
 )
 
-from memory import BudgetExceededError, ConfigError, MemoryConfig, MemoryManager, MessageError
+from memory import (
+    BudgetExceededError,
+    ConfigError,
+    MemoryConfig,
+    MemoryManager,
+    MessageError,
+    MissingDependencyError,
+)
 from memory.dialects import validate
 from memory.integrations.openai_agents import MemorySession
 from memory.testing.simulators import Call, ProviderSimulator, Turn
@@ -521,3 +533,62 @@ async def test_a_refused_context_is_made_smaller_and_the_run_taken_up_where_it_s
     assert is_recovered
     assert result.final_output == "V-21"
     assert [exchange.status for exchange in server.requests].count(400) >= 1
+
+
+@pytest.mark.parametrize("is_rebuilt", [False, True], ids=["same process", "from saved state"])
+async def test_a_run_that_waited_for_approval_goes_on(tmp_path: Path, is_rebuilt: bool) -> None:
+    done: list[int] = []
+
+    @function_tool(needs_approval=True)
+    def open_valve(number: int) -> str:
+        """Open a valve."""
+        done.append(number)
+        return f"V-{number} is open"
+
+    def play(number: int) -> list[Any]:
+        return [called("open_valve", f"o{number}", number=21)] if number == 5 else reading(5)(number)
+
+    store = SQLiteSession("s1", tmp_path / "sessions.db")
+    model = PlayedModel(play)
+    agent = Agent[Any](name="reader", model=model, tools=[read_page, open_valve])
+    session = MemorySession(memory_of(), store=store)
+    waiting = await Runner.run(agent, TASK, **session.for_run())
+    state = waiting.to_state()
+    if is_rebuilt:
+        session = MemorySession(memory_of(), store=store)
+        state = await RunState.from_string(agent, state.to_string())
+    state.approve(state.get_interruptions()[0])
+
+    result = await Runner.run(agent, state, **session.for_run())
+
+    kept = everything(session.memory)
+    assert (done, result.final_output) == ([21], "V-21, said in request 6")
+    assert [errors(items) for items in model.inputs] == [[]] * 6
+    assert "V-21 is open" in text(model.inputs[-1])
+    assert len(kept) == 1 + 4 * 5 + 2 + 1
+    assert len(await session.get_items()) <= len(kept)
+
+
+async def test_a_handoff_that_filters_its_input_is_obeyed_and_the_next_run_has_everything() -> None:
+    second = agent_of(PlayedModel(lambda number: [said("done by the second")]))
+    second.name = "second"
+    first = PlayedModel(lambda number: reading(2)(number) if number < 3 else [called("transfer_to_second", "h1")])
+    memory = memory_of()
+    session = MemorySession(memory)
+    agent = agent_of(first, handoffs=[handoff(second, input_filter=remove_all_tools)])
+
+    await Runner.run(agent, TASK, **session.for_run())
+
+    assert isinstance(second.model, PlayedModel)
+    assert [item.get("role", item.get("type")) for item in second.model.inputs[0]] == ["user"]
+    # The handoff's own call is gone from every session: the SDK saves it as the filter left it.
+    assert [item["type"] for item in await session.get_items() if "call_id" in item].count("function_call") == 4
+    assert errors(await session.get_items()) == []
+
+
+async def test_without_the_package_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "memory.integrations.openai_agents")
+    monkeypatch.setitem(sys.modules, "agents", None)
+
+    with pytest.raises(MissingDependencyError, match=r"pip install 'aloop-memory\[openai-agents\]'"):
+        importlib.import_module("memory.integrations.openai_agents")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +21,7 @@ from strands.models.openai import OpenAIModel
 from strands.session import FileSessionManager
 from strands.types.exceptions import ContextWindowOverflowException
 
-from memory import CompressionStrategy, ConfigError, MemoryConfig, MemoryManager
+from memory import CompressionStrategy, ConfigError, MemoryConfig, MemoryManager, MissingDependencyError
 from memory.integrations.strands import MemoryConversationManager
 from memory.testing.simulators import Call, ProviderSimulator, Turn
 
@@ -456,3 +458,11 @@ async def test_a_long_run_with_the_frameworks_own_models_is_rejected_never(wire:
     assert ("V-21" in str(result), server.rejected, len(server.requests)) == (True, [], 16)
     assert stats["compression_count"] >= 2
     assert stats["total_input_tokens"] == sum(e.used.input_tokens for e in server.requests if e.used)
+
+
+def test_without_the_package_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "memory.integrations.strands")
+    monkeypatch.setitem(sys.modules, "strands.agent.conversation_manager", None)
+
+    with pytest.raises(MissingDependencyError, match=r"pip install 'aloop-memory\[strands\]'"):
+        importlib.import_module("memory.integrations.strands")
