@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 from anthropic import BadRequestError
 from anthropic.types import Message
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.llm import LLM, Delta, connect
 from agent.llm.anthropic import AnthropicModel
+from agent.llm.anthropic_cache import mark
 from agent.llm.errors import (
     BrokenAnswerError,
     CredentialsError,
@@ -180,6 +183,67 @@ async def test_the_callers_breakpoints_stay_and_ours_only_follow_them() -> None:
     assert "cache_control" not in body["tools"][0]
     assert [json.dumps(message).count("cache_control") for message in body["messages"]] == [1, 0, 1]
     assert body["messages"][0]["content"][0]["cache_control"] == theirs
+
+
+BLOCKS = st.sampled_from(
+    [
+        {"type": "text", "text": "hi"},
+        {"type": "text", "text": ""},
+        {"type": "thinking", "thinking": "hm", "signature": "x"},
+        {"type": "tool_result", "tool_use_id": "t", "content": "ok"},
+        {"type": "text", "text": "theirs", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+        {"type": "server_tool_use", "id": "s", "name": "code_execution", "input": {}},
+    ]
+)
+BODIES = st.fixed_dictionaries(
+    {
+        "messages": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "role": st.sampled_from(["user", "assistant"]),
+                    "content": st.one_of(st.text(max_size=3), st.lists(BLOCKS, max_size=4)),
+                }
+            ),
+            max_size=8,
+        )
+    },
+    optional={"system": st.text(min_size=1, max_size=3), "tools": st.lists(st.just({"name": "weather"}), max_size=3)},
+)
+
+
+@given(body=BODIES, ttl=st.sampled_from(["5m", "1h"]))
+def test_breakpoints_are_at_most_four_on_blocks_that_may_carry_one_the_longest_life_first(
+    body: dict[str, Any], ttl: Any
+) -> None:
+    marked = dict(body, messages=list(body["messages"]))
+    before = copy.deepcopy(body)
+    theirs = json.dumps(before).count("cache_control")
+    mark(marked, ttl)
+
+    blocks = [
+        block for message in marked["messages"] if isinstance(message["content"], list) for block in message["content"]
+    ]
+    system = marked["system"] if isinstance(marked.get("system"), list) else []
+    carriers = [block for block in [*marked.get("tools", ()), *system, *blocks] if "cache_control" in block]
+    lives = [block["cache_control"].get("ttl", "5m") for block in carriers]
+    assert body == before
+    assert len(carriers) <= max(4, theirs)
+    assert all(
+        block.get("type") not in ("thinking", "server_tool_use") and block.get("text") != "" for block in carriers
+    )
+    assert lives == sorted(lives)  # "1h" before "5m"
+    assert without_marks(marked) == without_marks(before)
+
+
+def without_marks(value: Any) -> Any:
+    """The body as the model sees it: without breakpoints, texts as the blocks that they stand for."""
+    if isinstance(value, dict):
+        named = {name: without_marks(inner) for name, inner in value.items() if name != "cache_control"}
+        texts = {
+            name: [{"type": "text", "text": named[name]}] for name in ("content", "system") if _is_text(named, name)
+        }
+        return named if named.get("type") == "tool_result" else {**named, **texts}
+    return [without_marks(inner) for inner in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from memory.dialects import dialect_named
 from memory.messages import DialectName, Wire
 from memory.native import to_wire, unwrap
 
 from .access import Endpoint, missing_package
+from .anthropic_cache import CacheTtl, mark
 from .beside import Conversation, convert_tools, divide, no_answer
 from .clients import PerLoop
 from .errors import CredentialsError
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from anthropic.resources.messages import AsyncMessages
     from anthropic.types import Message
-
-CacheTtl: TypeAlias = Literal["5m", "1h"]
 
 DEFAULT_ANSWER_TOKENS = 8_192
 """The API requires `max_tokens`. This much every model since Claude 3.5 can write, and no client's time limit is in its
@@ -53,10 +52,6 @@ _STOP_REASONS: Mapping[str, StopReason] = {
     "refusal": "refusal",
 }
 """`StopReason` in `anthropic/types/stop_reason.py` of anthropic 2.12. One that is not listed ends the turn."""
-
-_MOST_BREAKPOINTS = 4
-_CACHEABLE = frozenset({"text", "image", "document", "search_result", "tool_use", "tool_result"})
-"""Blocks that may carry a cache breakpoint; thinking may not, nor code execution."""
 
 
 class AnthropicModel:
@@ -154,7 +149,7 @@ class AnthropicModel:
             body["tools"] = [*body.get("tools", ()), *convert_tools(tools, _tool)]
         # What is asked once would be written to the cache, which costs extra, and never be read.
         if self._cache_ttl and "cache_control" not in self._options and not conversation.is_asked_once:
-            _mark(body, self._cache_ttl)
+            mark(body, self._cache_ttl)
         return sendable(body)
 
 
@@ -286,73 +281,3 @@ def _answer_tokens(max_tokens: int | None, options: Mapping[str, Any]) -> int:
         return int(options["max_tokens"])
     thinking = options.get("thinking") or {}
     return (max_tokens or DEFAULT_ANSWER_TOKENS) + int(thinking.get("budget_tokens") or 0)
-
-
-def _mark(body: dict[str, Any], ttl: CacheTtl) -> None:
-    """Put cache breakpoints on what will be sent again; the caller's objects stay as they are.
-
-    One ends what never changes (system, else tools), one ends this request, one ended the request before: a cached
-    prefix is looked for at most 20 blocks back, and one step of parallel calls may add more than that. Breakpoints that
-    are there already are respected: at most four in all, and none of ours before them, because a longer life has to
-    come before a shorter one.
-
-    Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching; validity rule AN-11.
-    """
-    messages: list[Wire] = body["messages"]
-    marked = [index for index, message in enumerate(messages) if _breakpoints(message.get("content"))]
-    theirs = sum(_breakpoints(message.get("content")) for message in messages)
-    theirs += _breakpoints(body.get("tools")) + _breakpoints(body.get("system"))
-    room = _MOST_BREAKPOINTS - theirs
-    marker = {"type": "ephemeral"} | ({"ttl": ttl} if ttl != "5m" and not theirs else {})
-    for index in list(_turn_ends(messages))[: max(room, 0)]:
-        if not marked or index > marked[-1]:
-            messages[index] = _with_breakpoint(messages[index], marker)
-    if not theirs:
-        _mark_constant(body, marker)
-
-
-def _mark_constant(body: dict[str, Any], marker: Wire) -> None:
-    """Mark the end of what comes before the messages; the order on the wire is tools, system, messages."""
-    if isinstance(system := body.get("system"), str):
-        body["system"] = [{"type": "text", "text": system, "cache_control": marker}]
-    elif body.get("tools") and not system:
-        body["tools"] = [*body["tools"][:-1], {**body["tools"][-1], "cache_control": marker}]
-
-
-def _turn_ends(messages: Sequence[Wire]) -> Iterator[int]:
-    """Yield the index of the last message of this request and of the one before it."""
-    if messages:
-        yield len(messages) - 1
-    roles = [message.get("role") for message in messages]
-    index = len(roles) - 1
-    for role in ("user", "assistant"):
-        while index > 0 and roles[index] == role:
-            index -= 1
-    if index < len(roles) - 1 and roles[index] == "user":
-        yield index
-
-
-def _with_breakpoint(message: Wire, marker: Wire) -> Wire:
-    """Return a copy whose last block that may carry one carries a breakpoint; the message itself if there is none."""
-    content = message.get("content")
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content or ())
-    for index in range(len(blocks) - 1, -1, -1):
-        if _may_carry(blocks[index]):
-            blocks[index] = {**blocks[index], "cache_control": marker}
-            return {**message, "content": blocks}
-    return message
-
-
-def _may_carry(block: Wire) -> bool:
-    return block.get("type") in _CACHEABLE and (block["type"] != "text" or bool(block.get("text")))
-
-
-def _breakpoints(blocks: object) -> int:
-    """Count breakpoints, also of what stands inside tool results."""
-    if not isinstance(blocks, list | tuple):
-        return 0
-    return sum(
-        bool(block.get("cache_control")) + _breakpoints(block.get("content"))
-        for block in blocks
-        if isinstance(block, Mapping)
-    )
