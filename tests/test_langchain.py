@@ -626,12 +626,12 @@ def chat_openai(server: ProviderSimulator) -> BaseChatModel:
 
 def chat_anthropic(server: ProviderSimulator) -> BaseChatModel:
     return ChatAnthropic(
-        model_name="claude-sonnet-5",
+        model_name="claude-opus-5-5",
         base_url=server.base_url,
         api_key=SecretStr("test"),
         max_retries=0,
         max_tokens_to_sample=4_000,
-        thinking={"type": "enabled", "budget_tokens": 2_000},
+        thinking={"type": "adaptive"},
         timeout=10,
         stop=None,
     )
@@ -674,3 +674,16 @@ async def test_a_provider_that_runs_out_of_context_is_asked_once_more(
     assert len(server.requests) == HTTP_PAGES + 2
     before, after = (len(server.requests[index].body["messages"]) for index in (8, 9))
     assert after < before
+
+
+@pytest.mark.parametrize("strategy", list(CompressionStrategy))
+def test_thinking_that_is_bound_to_the_conversation_is_never_sent_behind_another(strategy: CompressionStrategy) -> None:
+    memory = MemoryManager(replace(CONFIG, compression_strategy=strategy))
+    with ProviderSimulator("anthropic", Pages(), binds_thinking=True) as server:
+        model = chat_anthropic(server)
+        agent = create_agent(model, [read_page], middleware=[MemoryMiddleware(memory)])
+        held = agent.invoke({"messages": [HumanMessage(TASK)]}, thread("one"))["messages"]
+
+    assert server.rejected == []
+    assert held[-1].text == ANSWER
+    assert memory.get_stats()["compression_count"] >= 1
