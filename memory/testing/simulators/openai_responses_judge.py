@@ -38,6 +38,7 @@ _PARTS: Final[Mapping[bool, tuple[str, ...]]] = {
 }
 """By whether the assistant speaks. openai: types/responses/response_input_item_param.py"""
 _PREFIXES: Final = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
+_NEVER_TWICE: Final = frozenset({"message", "function_call"})
 _MADE_BY_USERS: Final = frozenset({"item_reference", "mcp_approval_response", *_CALL_OF})
 
 
@@ -180,7 +181,7 @@ def _reference_problems(items: Sequence[Wire], body: Wire, issued: Issued) -> It
 
 def _duplicate_problems(items: Sequence[Wire]) -> Iterator[Refusal]:
     seen: set[str] = set()
-    for id_ in (item["id"] for item in items if isinstance(item.get("id"), str)):
+    for id_ in (item["id"] for item in items if item.get("type") in _NEVER_TWICE and isinstance(item.get("id"), str)):
         if id_ in seen:
             # https://github.com/vercel/ai/issues/13307
             message = f"Duplicate item found with id {id_}. Remove duplicate items from your input and try again."

@@ -45,14 +45,14 @@ class Playback:
 
         Args:
             messages: As the provider's format has them, without a system prompt that travels beside them.
-            dialect: Their format; found out when None.
+            dialect: Their format; found out when None, and OpenAI chat where they read the same in several.
             closing: Said when the recording is over.
 
         Raises:
-            MessageError: The messages are in no known format, or hold no assistant turn.
+            MessageError: A message is not of that format, or none is the assistant's.
         """
         recorded = list(messages)
-        self._dialect = _dialect(recorded, dialect)
+        self._dialect: Dialect = dialect_named(dialect) if dialect else detect(recorded) or dialect_named("openai_chat")
         runs = [(is_model, tuple(run)) for is_model, run in groupby(recorded, key=self._is_model)]
         self._opening = runs.pop(0)[1] if runs and not runs[0][0] else ()
         self._turns = [_Turn(run, _behind(runs, n)) for n, (is_model, run) in enumerate(runs) if is_model]
@@ -166,15 +166,6 @@ class Playback:
             if call.id is None and position not in self._taken and _is_same(one, call):
                 return position
         raise LookupError(f"turn {self._served} of the recording calls no {call.name!r} like this one")
-
-
-def _dialect(messages: Sequence[Wire], name: DialectName | None) -> Dialect:
-    if name is not None:
-        return dialect_named(name)
-    found = detect(messages)
-    if found is None:
-        raise MessageError("the recording's format cannot be told from its messages: name the dialect")
-    return found
 
 
 def _behind(runs: Sequence[tuple[bool, tuple[Wire, ...]]], position: int) -> tuple[Wire, ...]:
