@@ -239,10 +239,9 @@ def without_marks(value: Any) -> Any:
     """The body as the model sees it: without breakpoints, texts as the blocks that they stand for."""
     if isinstance(value, dict):
         named = {name: without_marks(inner) for name, inner in value.items() if name != "cache_control"}
-        texts = {
-            name: [{"type": "text", "text": named[name]}] for name in ("content", "system") if _is_text(named, name)
-        }
-        return named if named.get("type") == "tool_result" else {**named, **texts}
+        texts = [name for name in ("content", "system") if isinstance(named.get(name), str)]
+        blocks = {name: [{"type": "text", "text": named[name]}] for name in texts}
+        return named if named.get("type") == "tool_result" else {**named, **blocks}
     return [without_marks(inner) for inner in value] if isinstance(value, list) else value
 
 
