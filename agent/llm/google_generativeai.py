@@ -5,7 +5,8 @@
 `agent/llm/gemini.py`. What that means in use:
 
 * It knows no thoughts. Their signatures are dropped on the way in and out, so models that insist on them (Gemini 3 with
-  tools, validity rule GE-8) refuse the second turn. Thinking tokens are billed all the same, and are counted here from the total.
+  tools, validity rule GE-8) refuse the second turn. Thinking tokens are billed all the same, and are counted here
+  from the total.
 * Its tool schemas know less than JSON Schema: of alternatives (`anyOf`) the first is declared, `$ref` is written out.
 * `genai.configure` sets the key for the whole process. It is not used: each model has its own client, of the class
   that the SDK makes for itself.
