@@ -61,22 +61,23 @@ def managed(complete: Callable[P, R], memory: MemoryManager) -> Callable[P, R]:
     link = Link(memory)
     names = list(signature(complete).parameters)
 
-    def call_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Call:
+    def call_of(positional: tuple[Any, ...], named: dict[str, Any]) -> Call | None:
+        """Return the call of the conversation; None: it is the memory's own, for a summary, or has no messages."""
         arguments = {**dict(zip(names, positional, strict=False)), **named}
+        if link.is_preparing or not arguments.get("messages"):
+            return None
         return Call(link, _CHAT, arguments, complete, streams=bool(arguments.get("stream")))
 
     @wraps(complete)
     def ask(*positional: P.args, **named: P.kwargs) -> Any:
-        if link.is_preparing:  # the memory's own request, for a summary
-            return complete(*positional, **named)
         call = call_of(positional, named)
-        return delivered(call.run(), call)
+        return complete(*positional, **named) if call is None else delivered(call.run(), call)
 
     @wraps(complete)
     async def aask(*positional: P.args, **named: P.kwargs) -> Any:
-        if link.is_preparing:
-            return await cast(Any, complete(*positional, **named))
         call = call_of(positional, named)
+        if call is None:
+            return await cast(Any, complete(*positional, **named))
         return delivered(await call.arun(), call)
 
     return cast(Callable[P, R], aask if iscoroutinefunction(complete) else ask)

@@ -14,12 +14,13 @@ Facts about the SDK are those of openai-agents 0.20: `agents/memory/session.py`,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from inspect import isawaitable
 from typing import Any, TypeAlias, TypedDict
 
 from ..dialects import DIALECTS
-from ..errors import ConfigError, MessageError, MissingDependencyError
+from ..errors import ConfigError, ContextOverflowError, MessageError, MissingDependencyError
 from ..following import is_same
 from ..manager import MemoryManager
 from ..messages import Reading
@@ -126,6 +127,8 @@ class MemorySession:
     async def get_items(self, limit: int | None = None) -> Items:
         """Return the managed context of the conversation so far; a run begins with it.
 
+        To look at it while a run is on its way, take `memory.messages`: here the next run would begin.
+
         Args:
             limit: Take the newest items only, at most this many; the rest leaves the context.
 
@@ -147,7 +150,6 @@ class MemorySession:
 
         Raises:
             MessageError: An item stands for one that only OpenAI's servers have.
-            ContextOverflowError: As with `get_items`; the items were kept.
         """
         await self._open()
         _refuse_references(items)
@@ -156,7 +158,10 @@ class MemorySession:
         clean = [_without_metadata(item) for item in items]
         self._items += clean
         # A streamed run saves its input only after its first request, from which the memory knows it.
-        await self._follow([*self._followed, *clean[_overlap(self._followed, clean) :]])
+        known = _overlap(self._followed, clean)
+        # Too long now, it is refused before the next request. Here that would cost the answer, which is paid for.
+        with suppress(ContextOverflowError):
+            await self._follow([*self._followed, *clean[known:]])
 
     async def pop_item(self) -> TResponseInputItem | None:
         """Take the newest item out of the conversation and return it; None if there is none."""

@@ -138,7 +138,6 @@ class MemoryConversationManager(ConversationManager):
         agent = self._own(event.agent)
         newest = self._take(agent)
         if newest and len(newest) < len(self._whole):
-            self._shown = list(agent.messages)
             await self._bridge.add(newest)
 
     def _own(self, agent: Any) -> Agent:
