@@ -204,7 +204,9 @@ def test_import_memory_costs_less_than_four_times_import_asyncio(tmp_path: Path)
     assert min(ours for ours, _ in pairs) < 4 * min(theirs for _, theirs in pairs)
 
 
-@pytest.mark.parametrize("package", ["memory", "memory.dialects", "memory.testing", "config", "agent"])
+@pytest.mark.parametrize(
+    "package", ["memory", "memory.dialects", "memory.testing", "memory.testing.simulators", "config", "agent"]
+)
 def test_public_names_exist_and_are_explained(package: str) -> None:
     module = importlib.import_module(package)
     explained = [name for name in module.__all__ if is_explained(name, getattr(module, name))]

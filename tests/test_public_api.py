@@ -15,7 +15,7 @@ import pytest
 
 import memory
 
-PACKAGES = ("memory", "memory.dialects", "memory.testing", "agent", "config")
+PACKAGES = ("memory", "memory.dialects", "memory.testing", "memory.testing.simulators", "agent", "config")
 PROMISED = (
     *("MemoryManager", "MemoryConfig", "ShortTermMemory", "WorkingMemoryCompressor", "CompressionStrategy"),
     *("CompressedMemory", "TokenTracker", "LLMMessage"),
