@@ -87,6 +87,7 @@ def sizes(server: ProviderSimulator) -> list[int]:
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(litellm, "callbacks", [])
     monkeypatch.setattr(litellm, "suppress_debug_info", True)
+    monkeypatch.setattr(litellm, "disable_aiohttp_transport", True)  # it complains of sessions that nobody closes
     yield
     litellm.in_memory_llm_clients_cache.flush_cache()  # type: ignore[no-untyped-call]  # LiteLLM's own
 
