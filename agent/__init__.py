@@ -2,7 +2,7 @@
 
 from .agent import ReActAgent
 from .base import AgentResult, BaseAgent, Step
-from .llm import LLM, Delta, LLMResponse, OnDelta
+from .llm import LLM, Delta, LLMResponse, OnDelta, connect
 from .scripted import Reply, ScriptedModel, call
 from .tools import FolderTools, TodoList, Tool, Toolbox, ToolError, recall_tool, standard_tools
 
@@ -23,6 +23,7 @@ __all__ = [
     "ToolError",
     "Toolbox",
     "call",
+    "connect",
     "recall_tool",
     "standard_tools",
 ]

@@ -9,6 +9,7 @@ from memory.errors import BudgetExceededError
 
 from .base import AgentResult, BaseAgent, EndReason, Step
 from .llm import LLM, LLMResponse, OnDelta
+from .telemetry import Telemetry
 from .tools import Tool, Toolbox, ToolFunction
 
 SYSTEM_PROMPT = (
@@ -34,6 +35,7 @@ class ReActAgent(BaseAgent):
         system_prompt: str | None = SYSTEM_PROMPT,
         on_step: Callable[[Step], None] | None = None,
         on_delta: OnDelta | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Put an agent together; the arguments are those of `BaseAgent`, with a system prompt of its own."""
         super().__init__(
@@ -45,6 +47,7 @@ class ReActAgent(BaseAgent):
             system_prompt=system_prompt,
             on_step=on_step,
             on_delta=on_delta,
+            telemetry=telemetry,
         )
 
     async def run(self, task: str) -> AgentResult:
@@ -53,15 +56,16 @@ class ReActAgent(BaseAgent):
         Raises:
             ContextOverflowError: What may never be taken out of the context is larger than the model's window.
         """
-        await self.begin(task)
-        for iteration in range(1, self.max_iterations + 1):
-            try:
-                response = await self.step(iteration)
-            except BudgetExceededError as error:
-                return AgentResult(answer=str(error), end_reason="budget_exceeded", iterations=iteration - 1)
-            if not response.tool_calls:
-                return _answered(response, iteration)
-        return _out_of_iterations(self.max_iterations)
+        with self.telemetry.agent(type(self).__name__, provider=self.llm.dialect, model=self.llm.model):
+            await self.begin(task)
+            for iteration in range(1, self.max_iterations + 1):
+                try:
+                    response = await self.step(iteration)
+                except BudgetExceededError as error:
+                    return AgentResult(answer=str(error), end_reason="budget_exceeded", iterations=iteration - 1)
+                if not response.tool_calls:
+                    return _answered(response, iteration)
+            return _out_of_iterations(self.max_iterations)
 
     async def step(self, iteration: int) -> LLMResponse:
         """Think once, and act on it."""

@@ -11,8 +11,11 @@ from memory import LLMMessage, MemoryConfig, MemoryManager
 from memory.dialects import dialect_named
 from memory.errors import ConfigError
 from memory.messages import ToolCall, ToolResult
+from memory.usage import Usage
 
 from .llm import LLM, LLMResponse, OnDelta
+from .llm.errors import ProviderError
+from .telemetry import NoTelemetry, Telemetry, TracedModel
 from .tools import Tool, Toolbox, ToolFunction
 
 EndReason: TypeAlias = Literal["answered", "truncated", "refused", "max_iterations", "budget_exceeded"]
@@ -67,6 +70,7 @@ class BaseAgent:
         system_prompt: str | None = None,
         on_step: Callable[[Step], None] | None = None,
         on_delta: OnDelta | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Put an agent together.
 
@@ -79,6 +83,8 @@ class BaseAgent:
             system_prompt: First message of the conversation, or beside it where the provider wants it there.
             on_step: Called after each step, when the memory already holds it.
             on_delta: Given: answers are streamed, and their pieces passed to this as they come.
+            telemetry: Follows the run, its model calls and its tools; the compressions too, unless `memory` is given:
+                then that memory's own `on_event` is asked.
 
         Raises:
             ConfigError: A setting is out of range, or both `memory` and `memory_config` are given.
@@ -87,11 +93,14 @@ class BaseAgent:
             raise ConfigError(f"max_iterations must be at least 1, got {max_iterations!r}")
         if memory is not None and memory_config is not None:
             raise ConfigError("give memory or memory_config, not both: a memory has its settings already")
-        self.llm = llm
+        self.telemetry: Telemetry = telemetry or NoTelemetry()
+        self.llm: LLM = TracedModel(llm, telemetry) if telemetry is not None else llm
         self.max_iterations = max_iterations
         self.toolbox = tools if isinstance(tools, Toolbox) else Toolbox(tools)
         self._dialect = dialect_named(llm.dialect)
-        self.memory = memory or MemoryManager(memory_config, llm, dialect=llm.dialect, model=llm.model)
+        self.memory = memory or MemoryManager(
+            memory_config, self.llm, dialect=llm.dialect, model=llm.model, on_event=self.telemetry.on_event
+        )
         self.system_prompt = system_prompt
         self.on_step = on_step
         self.on_delta = on_delta
@@ -134,10 +143,19 @@ class BaseAgent:
         if self.on_delta is not None:
             options["on_delta"] = self.on_delta
         context = self.memory.get_context_for_llm()
-        response = await self.llm.call_async(context, tools=self.toolbox.schemas or None, **options)
-        for usage in response.wasted:
-            self.memory.tracker.record(usage, model=response.model or self.llm.model, is_estimate=True)
+        try:
+            response = await self.llm.call_async(context, tools=self.toolbox.schemas or None, **options)
+        except ProviderError as error:
+            self._book_wasted(error.wasted, self.llm.model)
+            raise
+        self._book_wasted(response.wasted, response.model or self.llm.model)
         return response
+
+    def _book_wasted(self, wasted: Sequence[Usage | None], model: str) -> None:
+        """Book attempts that broke off after the provider had begun: it bills them, whatever came of them."""
+        for usage in wasted:
+            known = usage or Usage(input_tokens=self.memory.current_tokens, output_tokens=0)
+            self.memory.tracker.record(known, model=model, is_estimate=True)
 
     @property
     def _system_beside(self) -> str | None:
@@ -154,7 +172,7 @@ class BaseAgent:
         When this is interrupted, calls without a result get one that says so, and the interruption goes on.
         """
         await self.memory.add_message(response.message, actual_tokens=response.usage)
-        running = [asyncio.create_task(self.toolbox.call(call)) for call in response.tool_calls]
+        running = [asyncio.create_task(self._call_tool(call)) for call in response.tool_calls]
         try:
             await asyncio.gather(*running)
         finally:
@@ -162,6 +180,13 @@ class BaseAgent:
             results = tuple(map(_result_of, response.tool_calls, running))
             await self._remember(response.tool_calls, results)
         return results
+
+    async def _call_tool(self, call: ToolCall) -> ToolResult:
+        with self.telemetry.tool(call.name, call.id) as trace:
+            result = await self.toolbox.call(call)
+            if result.is_error:
+                trace.failed("tool_error")
+            return result
 
     async def _remember(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
         """Add all results, even if adding one of them fails: an unanswered call would make the list invalid."""
@@ -172,14 +197,14 @@ class BaseAgent:
                 await self.memory.add_message(message)
             except BaseException as error:  # noqa: BLE001 - raised again below
                 failure = failure or error
-        self._pin_newest(calls, messages)
+        self._pin_newest(calls, results, messages)
         if failure is not None:
             raise failure
 
-    def _pin_newest(self, calls: Sequence[ToolCall], messages: Sequence[object]) -> None:
+    def _pin_newest(self, calls: Sequence[ToolCall], results: Sequence[ToolResult], messages: Sequence[object]) -> None:
         """Let no compression take out the newest result of a tool that asks for that, and release the one before."""
-        for index, call in enumerate(calls):
-            if self.toolbox.keeps_newest(call.name):
+        for index, (call, result) in enumerate(zip(calls, results, strict=True)):
+            if self.toolbox.keeps_newest(call.name) and not result.is_error:
                 before = self._newest_refs.get(call.name)
                 # One message for each call, or one for all of them.
                 self._newest_refs[call.name] = self.memory.pin(messages[min(index, len(messages) - 1)])

@@ -25,6 +25,7 @@ from .errors import (
     UnknownReferenceError,
 )
 from .events import Compressed, Degraded, Event, FloorReached, OverBudget
+from .integrations import with_memory
 from .manager import MemoryManager
 from .messages import Issue, LLMMessage
 from .repair import Change, Repair, repair
@@ -90,4 +91,5 @@ __all__ = [
     "read_usage",
     "repair",
     "validate",
+    "with_memory",
 ]

@@ -136,6 +136,7 @@ class MemoryManager:
 
         self._limits = Limits(self.config)
         self._is_compressing = False
+        self._reasoning_was_refused = False
         self._compression_count = 0
         self._degraded_count = 0
         self._summary_count = 0
@@ -266,7 +267,7 @@ class MemoryManager:
 
     def origins(self) -> list[Any | None]:
         """Return, beside each message of the context, the message as it was added; None where a summary stands."""
-        return [self._origin(entry) for entry in self._window.entries]
+        return [None if e.kind is Kind.SUMMARY else e.as_added.message for e in self._window.entries]
 
     def set_fixed(self, *, system: object | None = None, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Say what now travels beside the messages with every request: it is counted, never changed.
@@ -415,7 +416,7 @@ class MemoryManager:
             # A summary stood for some of it: everything that is still in the list is added once more.
             length = 0
             self._followed.clear()
-        self._window.log_tokens = sum(self._tokens_as_added(entry) for entry in self._window.entries)
+        self._window.log_tokens = sum(entry.added_tokens for entry in self._window.entries)
         self.short_term.clear()
         for entry in self._window.entries[-self.config.short_term_size :]:
             self.short_term.add_message(entry.message)
@@ -426,16 +427,6 @@ class MemoryManager:
     def _keep(self, entry: Entry) -> None:
         if entry.kind is Kind.ORIGINAL:
             self.archive.put(Record(seq=entry.seq, message=entry.message, reading=entry.reading, tokens=entry.tokens))
-
-    def _origin(self, entry: Entry) -> Any | None:
-        if entry.kind is Kind.SUMMARY:
-            return None
-        return entry.message if entry.kind is Kind.ORIGINAL else self.archive.get(entry.ref).message
-
-    def _tokens_as_added(self, entry: Entry) -> int:
-        if entry.covers is not None:
-            return entry.covers.tokens
-        return entry.tokens if entry.kind is Kind.ORIGINAL else self.archive.get(entry.ref).tokens
 
     def _settle(self) -> Steps[None]:
         """Compress what is due after messages were added, and refuse what cannot be made to fit."""
@@ -462,6 +453,7 @@ class MemoryManager:
         return entries
 
     def _append(self, entry: Entry) -> None:
+        entry = self._compressor.admitted(entry, self._dialect_or_default, self._window.open_calls)
         self._window.append(entry)
         self.short_term.add_message(entry.message)
 
@@ -539,7 +531,7 @@ class MemoryManager:
             case "context_overflow":
                 return self.config.enable_compression and (yield from self._shrink(refusal))
             case "stale_reasoning":
-                return False
+                return self._strip()
             case "malformed":
                 issues = validate(self._window.context, self._dialect_or_default)
                 if errors := [issue for issue in issues if issue.severity == "error"]:
@@ -554,6 +546,17 @@ class MemoryManager:
         if plan.changes:
             yield from self._carry_out(plan, "refusal")
         return self._window.tokens < tokens
+
+    def _strip(self) -> bool:
+        """Take out all signed reasoning: the provider does not accept it where it stands. Return whether any was."""
+        self._reasoning_was_refused = True
+        before = self._window.entries
+        after = self._compressor.stripped(before, self._dialect_or_default)
+        if len(before) == len(after) and all(one is other for one, other in zip(before, after, strict=True)):
+            return False
+        self._window.splice(after, replaced_count=len(before))
+        self._repeated_tokens = 0
+        return True
 
     def _learned(self, refusal: Refusal) -> int:
         """Return the limit in tokens as we count them, below what was just refused."""
@@ -602,6 +605,8 @@ class MemoryManager:
             raise SummaryError("the history was changed while the compression ran")
         protected = self._window.protected(system_prompts=False)
         for decision in compaction.plan.changes:
+            if decision.action is Action.STRIP:
+                continue  # its stale reasoning would make the request invalid, pinned or not
             for entry in decision.unit.entries:
                 if protected.get(entry.seq) == PINNED:
                     raise SummaryError(f"{entry.ref} was pinned while the compression ran")
@@ -609,11 +614,13 @@ class MemoryManager:
     def _splice(self, compaction: Compaction, trigger: Trigger, cost_usd: float) -> None:
         """Put the new entries in the place of those they were made from; what was added since stays behind them."""
         before = self.current_tokens
-        self._window.splice(compaction.entries, replaced_count=compaction.replaced_count)
+        added_since = self._window.entries[compaction.replaced_count :]
+        late = self._compressor.late(compaction, added_since, self._dialect_or_default)
+        self._window.splice((*compaction.entries, *late), replaced_count=len(self._window.entries))
         unchanged = sum(entry.tokens for entry in compaction.entries[: compaction.first_edit])
         self._repeated_tokens = min(self._repeated_tokens, unchanged)
         self._keep_summary(compaction)
-        self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind is Kind.MASKED}
+        self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind in _SHORTENED}
         self._compression_count += 1
         self._limits.note_compressed(tokens=self.current_tokens, last_seq=self._window.last_seq)
         self.was_compressed_last_iteration = True
@@ -648,6 +655,7 @@ class MemoryManager:
             summary_tokens=sum(summaries) if compaction.summary is not None else 0,
             cost_usd=cost_usd,
             saved_usd_per_request=(before - self.current_tokens) * self._input_usd_per_token,
+            stripped_count=compaction.memory.stripped_count,
         )
 
     def _view(self, *, is_forced: bool) -> View:
@@ -660,7 +668,14 @@ class MemoryManager:
             limit_tokens=self._for_messages(self._limits.max_context_tokens),
             task=self._window.task,
             is_forced=is_forced,
+            strips_reasoning=self._strips_reasoning,
         )
+
+    @property
+    def _strips_reasoning(self) -> bool:
+        """Whether reasoning is good only behind the messages that it was made behind: by the model, or as refused."""
+        binds = self._dialect_or_default.binds_reasoning(self._ledger.model or self._model)
+        return self._reasoning_was_refused or binds
 
     def _for_messages(self, tokens: int) -> int:
         """Return how many uncalibrated tokens of messages fit a calibrated size of the whole request."""
@@ -669,7 +684,7 @@ class MemoryManager:
 
     def _find(self, message: object) -> Entry:
         natives = [message] if isinstance(message, str) else unwrap(message)
-        entry = next((found for native in natives if (found := self._window.find(native))), None)
+        entry = next((found for native in natives if (found := self._window.find(native, copies=True))), None)
         if entry is None:
             what = repr(message) if isinstance(message, str) else f"this {type(message).__name__}"
             raise MessageError(f"{what} is not in the context; pass the object that was added, or its reference")
@@ -738,6 +753,8 @@ class MemoryManager:
             except Exception as error:  # noqa: BLE001 - an observer's failure must not stop the loop it observes
                 logger.warning("event=%s error=%s | on_event raised", type(event).__name__, type(error).__name__)
 
+
+_SHORTENED = (Kind.MASKED, Kind.CLAMPED)
 
 _REFUSED_SHARE = 0.9
 """Of a context that was refused: the most that counts as acceptable from then on."""

@@ -10,6 +10,13 @@ from hypothesis import HealthCheck, settings
 
 from .corpus import find_corpus
 
+# Before any framework is imported: no price list, trace or usage report goes out, and none is asked for.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
+os.environ["LANGSMITH_TRACING"] = "false"
+for _name in [name for name in os.environ if name.endswith("_API_KEY") or name.lower().endswith("_proxy")]:
+    del os.environ[_name]
+
 # The same examples in every run: a red build stays red until it is mended. `thorough` looks for new ones.
 settings.register_profile(
     "default",

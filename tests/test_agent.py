@@ -25,7 +25,7 @@ from agent import (
     ToolError,
     call,
 )
-from memory import ContextOverflowError, LLMMessage, MemoryConfig, MemoryManager
+from memory import ContextOverflowError, MemoryConfig, MemoryManager
 from memory.dialects import validate
 from memory.errors import ConfigError, MessageError
 from memory.messages import Wire
@@ -160,10 +160,8 @@ async def test_a_task_that_no_window_can_hold_is_an_error_with_its_size() -> Non
 
 async def test_a_cut_off_answer_is_not_passed_off_as_one() -> None:
     class CutOff(ScriptedModel):
-        async def call_async(
-            self, messages: Sequence[object], tools: Sequence[Wire] | None = None, max_tokens: int | None = None
-        ) -> LLMResponse:
-            whole = await super().call_async(messages, tools, max_tokens)
+        async def call_async(self, messages: Sequence[object], *args: Any, **options: Any) -> LLMResponse:
+            whole = await super().call_async(messages, *args, **options)
             return LLMResponse(
                 content=whole.content, stop_reason="max_tokens", usage=whole.usage, message=whole.message
             )
@@ -207,10 +205,8 @@ async def test_a_cancelled_run_answers_its_open_calls_and_keeps_the_results_that
 
 async def test_a_response_that_cannot_be_read_adds_nothing() -> None:
     class Garbled(ScriptedModel):
-        async def call_async(
-            self, messages: Sequence[object], tools: Sequence[Wire] | None = None, max_tokens: int | None = None
-        ) -> LLMResponse:
-            return replace(await super().call_async(messages, tools, max_tokens), message=object())
+        async def call_async(self, messages: Sequence[object], *args: Any, **options: Any) -> LLMResponse:
+            return replace(await super().call_async(messages, *args, **options), message=object())
 
     agent = ReActAgent(Garbled([Reply(calls=[call("add", a=1, b=1)])]), tools=[add])
 
@@ -223,13 +219,11 @@ async def test_a_run_cancelled_while_the_model_thinks_can_go_on() -> None:
     started = asyncio.Event()
 
     class Thinking(ScriptedModel):
-        async def call_async(
-            self, messages: Sequence[object], tools: Sequence[Wire] | None = None, max_tokens: int | None = None
-        ) -> LLMResponse:
+        async def call_async(self, messages: Sequence[object], *args: Any, **options: Any) -> LLMResponse:
             if not started.is_set():
                 started.set()
                 await asyncio.Event().wait()
-            return await super().call_async(messages, tools, max_tokens)
+            return await super().call_async(messages, *args, **options)
 
     agent = ReActAgent(Thinking(["Here."]))
     await _interrupt_while_running(agent, started)

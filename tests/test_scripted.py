@@ -8,7 +8,7 @@ import pytest
 
 from agent import Reply, ScriptedModel, Toolbox, call
 from agent.llm import LLM, LLMResponse
-from memory import LLMMessage
+from memory import LLMMessage, Usage
 from memory.dialects import dialect_named
 from memory.messages import Wire
 from memory.native import to_wire
@@ -16,6 +16,11 @@ from memory.tokens import TiktokenCounter
 
 TASK = LLMMessage("user", "Name the biggest file.")
 LONG = LLMMessage("user", "a long text of many words " * 400)
+
+
+def usage_of(response: LLMResponse) -> Usage:
+    assert response.usage is not None
+    return response.usage
 
 
 def look_up(word: str) -> str:
@@ -85,9 +90,9 @@ async def test_usage_is_the_count_of_everything_that_was_sent_and_said() -> None
     tools = Toolbox([look_up]).schemas
     response = await ScriptedModel(["Fine."]).call_async([LONG, TASK], tools=tools)
 
-    assert response.usage.input_tokens == counted([LONG, TASK], tools)
-    assert response.usage.output_tokens == counted([response.message])
-    assert response.usage.cache_read_tokens == 0
+    assert usage_of(response).input_tokens == counted([LONG, TASK], tools)
+    assert usage_of(response).output_tokens == counted([response.message])
+    assert usage_of(response).cache_read_tokens == 0
 
 
 async def test_the_cached_share_is_the_common_prefix_of_two_requests_in_steps_of_128() -> None:
@@ -96,9 +101,9 @@ async def test_the_cached_share_is_the_common_prefix_of_two_requests_in_steps_of
     grown = await model.call_async([LONG, TASK, LLMMessage("user", "And the smallest?")])
     rewritten = await model.call_async([TASK, LONG])
 
-    assert grown.usage.cache_read_tokens == counted([LONG, TASK]) // 128 * 128
-    assert rewritten.usage.cache_read_tokens == 0
-    assert rewritten.usage.input_tokens == counted([TASK, LONG])
+    assert usage_of(grown).cache_read_tokens == counted([LONG, TASK]) // 128 * 128
+    assert usage_of(rewritten).cache_read_tokens == 0
+    assert usage_of(rewritten).input_tokens == counted([TASK, LONG])
 
 
 async def test_other_tools_break_the_cached_prefix() -> None:
@@ -106,14 +111,14 @@ async def test_other_tools_break_the_cached_prefix() -> None:
     await model.call_async([LONG])
     response = await model.call_async([LONG], tools=Toolbox([look_up]).schemas)
 
-    assert response.usage.cache_read_tokens == 0
+    assert usage_of(response).cache_read_tokens == 0
 
 
 async def test_a_prefix_under_1024_tokens_is_not_cached() -> None:
     model = ScriptedModel(["One.", "Two."])
     await model.call_async([TASK])
 
-    assert (await model.call_async([TASK])).usage.cache_read_tokens == 0
+    assert usage_of(await model.call_async([TASK])).cache_read_tokens == 0
 
 
 async def test_a_growing_conversation_is_tokenised_once() -> None:
@@ -144,4 +149,4 @@ def test_a_reply_with_neither_text_nor_calls_is_an_error() -> None:
 async def test_dicts_in_openai_form_are_messages_too() -> None:
     response: LLMResponse = await ScriptedModel(["Fine."]).call_async([{"role": "user", "content": "hi"}])
 
-    assert response.usage.input_tokens == counted([{"role": "user", "content": "hi"}])
+    assert usage_of(response).input_tokens == counted([{"role": "user", "content": "hi"}])
