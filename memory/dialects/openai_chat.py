@@ -21,9 +21,8 @@ _ROLES: Mapping[str, Role] = {
 _OWN_KEYS = frozenset(
     {"tool_calls", "tool_call_id", "function_call", "refusal", "audio", "reasoning_content", "thinking_blocks"}
 )
-_REASONING_FIELDS = frozenset({"thinking_blocks", "reasoning_content", "reasoning", "reasoning_details"})
-"""Of LiteLLM, which builds Anthropic's blocks from the first (litellm 1.106, prompt_templates/factory.py), DeepSeek and
-OpenRouter."""
+_SIGNED_FIELDS = frozenset({"thinking_blocks", "reasoning_details"})
+"""LiteLLM's, which makes Anthropic's blocks of them (litellm 1.106, prompt_templates/factory.py), and OpenRouter's."""
 _OWN_PARTS = frozenset({"image_url", "file"})
 _FOREIGN_KEYS = frozenset({"parts", "type"})
 
@@ -90,10 +89,11 @@ class OpenAIChat:
         return binds_thinking(model)
 
     def without_reasoning(self, message: Wire) -> Wire | None:
-        """Return a copy without the fields in which gateways hand reasoning through."""
-        if _REASONING_FIELDS.isdisjoint(message):
+        """Return a copy without the fields in which gateways hand reasoning through; unsigned it may stay."""
+        if _SIGNED_FIELDS.isdisjoint(message):
             return message
-        copy = {key: value for key, value in message.items() if key not in _REASONING_FIELDS}
+        gone = _SIGNED_FIELDS | {"reasoning_content", "reasoning"}
+        copy = {key: value for key, value in message.items() if key not in gone}
         return copy if _says_something(copy) else None
 
     def without(self, message: Wire, *, calls: frozenset[int], results: frozenset[int]) -> dict[str, Any] | None:
