@@ -176,8 +176,8 @@ async def test_the_newest_result_of_a_tool_that_asks_for_it_outlives_every_compr
         """Say what comes next."""
         return f"the plan is now at step {step}"
 
-    replies: list[Reply | str] = [Reply(calls=[call("plan", step="one")]), Reply(calls=[call("plan", step="two")]), *turns(14), "done"]
-    model = NativeModel(dialect, *replies)
+    plans = [Reply(calls=[call("plan", step=step)]) for step in ("one", "two")]
+    model = NativeModel(dialect, *plans, *turns(14), "done")
     tools = Toolbox([Tool.from_function(plan, keeps_newest=True), lookup])
     agent = ReActAgent(model, tools=tools, memory=small_memory(model), max_iterations=30)
 
