@@ -12,8 +12,7 @@ from typing import Any
 
 from ..errors import ConfigError, InvalidMessagesError, MessageError
 from ..manager import MemoryManager
-from ..usage import read_usage
-from ._formats import Arguments, Format, countable_system, countable_tools
+from ._formats import Arguments, Format, Known, countable_system, countable_tools
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +67,11 @@ class Link:
                     _explain(error, invalid)
                     return None
 
-    def book(self, known: object) -> None:
+    def book(self, known: Known) -> None:
         """Book what a response says it used; one whose counts cannot be true is still the caller's to have."""
+        usage, model = known
         try:
-            if read_usage(known) is not None:
-                self.memory.record_usage(known)
+            self.memory.record_usage(usage, model=model)
         except MessageError as error:
             logger.warning("error=%s | usage not booked, the estimate stands", error)
 
@@ -118,7 +117,7 @@ class Call:
         self._link = link
         self._send = send
         self._may_repeat = True
-        self._known: Any = None
+        self._known: Known | None = None
         self._is_booked = False
 
     def run(self) -> Any:

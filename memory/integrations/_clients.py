@@ -125,8 +125,13 @@ def _managed(
 ) -> Callable[..., Any]:
     if endpoint.opens_block or view == "with_streaming_response":
         return _opening(method, endpoint, link, is_async=is_async)
-    form, deliver = endpoint.format, RawResponse if view else delivered
+    deliver: Callable[[object, Call], Any] = RawResponse if view else delivered
+    return (_asking_async if is_async else _asking)(method, endpoint.format, link, deliver)
 
+
+def _asking(
+    method: Callable[..., Any], form: Format, link: Link, deliver: Callable[[object, Call], Any]
+) -> Callable[..., Any]:
     @wraps(method)
     def ask(*positional: Any, **arguments: Any) -> Any:
         if not _is_managed(form, link, arguments):
@@ -134,14 +139,20 @@ def _managed(
         call = Call(link, form, arguments, partial(method, *positional), streams=bool(arguments.get("stream")))
         return deliver(call.run(), call)
 
+    return ask
+
+
+def _asking_async(
+    method: Callable[..., Any], form: Format, link: Link, deliver: Callable[[object, Call], Any]
+) -> Callable[..., Any]:
     @wraps(method)
-    async def aask(*positional: Any, **arguments: Any) -> Any:
+    async def ask(*positional: Any, **arguments: Any) -> Any:
         if not _is_managed(form, link, arguments):
             return await method(*positional, **arguments)
         call = Call(link, form, arguments, partial(method, *positional), streams=bool(arguments.get("stream")))
         return deliver(await call.arun(), call)
 
-    return aask if is_async else ask
+    return ask
 
 
 def _opening(method: Callable[..., Any], endpoint: _Endpoint, link: Link, *, is_async: bool) -> Callable[..., Any]:

@@ -11,6 +11,8 @@ from ..native import to_wire
 from ._gemini_contents import contents_of
 
 Arguments: TypeAlias = Mapping[str, Any]
+Known: TypeAlias = tuple[Any, str | None]
+"""A response's usage, and the model that it names."""
 
 
 class Format(Protocol):
@@ -40,8 +42,8 @@ class Format(Protocol):
         """Return the arguments of a stream such that its usage is reported; the very same where it is anyway."""
         ...
 
-    def usage(self, event: Any, known: Any) -> Any:
-        """Return what carries the newest usage after this event of a stream, or this whole response."""
+    def usage(self, event: Any, known: Known | None) -> Known | None:
+        """Return the usage that is known after this event of a stream, or after this whole response."""
         ...
 
     def is_usage_alone(self, event: Any) -> bool:
@@ -70,9 +72,10 @@ class ChatCompletions:
         own = options if isinstance(options, Mapping) else {}
         return arguments if "include_usage" in own else {**arguments, "stream_options": {**own, "include_usage": True}}
 
-    def usage(self, event: Any, known: Any) -> Any:
+    def usage(self, event: Any, known: Known | None) -> Known | None:
         chunk = getattr(event, "chunk", event)  # the helper's events have the chunk inside
-        return known if getattr(chunk, "usage", None) is None else chunk
+        usage = getattr(chunk, "usage", None)
+        return known if usage is None else (usage, getattr(chunk, "model", None))
 
     def is_usage_alone(self, event: Any) -> bool:
         chunk = getattr(event, "chunk", event)
@@ -102,9 +105,10 @@ class Responses:
     def asking_for_usage(self, arguments: Arguments) -> Arguments:
         return arguments
 
-    def usage(self, event: Any, known: Any) -> Any:
+    def usage(self, event: Any, known: Known | None) -> Known | None:
         response = getattr(event, "response", event)  # the last event of a stream has the response inside
-        return known if getattr(response, "usage", None) is None else response
+        usage = getattr(response, "usage", None)
+        return known if usage is None else (usage, response.model)
 
     def is_usage_alone(self, event: Any) -> bool:
         return False
@@ -125,18 +129,18 @@ class AnthropicMessages:
     def asking_for_usage(self, arguments: Arguments) -> Arguments:
         return arguments
 
-    def usage(self, event: Any, known: Any) -> Any:
+    def usage(self, event: Any, known: Known | None) -> Known | None:
         """Put the counts of `message_delta`, which are cumulative, over those of `message_start`.
 
         Source: `types/message_delta_usage.py` of anthropic 2.12; its counts may be null.
         """
         match getattr(event, "type", None):
             case "message_start":
-                return {"model": event.message.model, "usage": to_wire(event.message.usage)}
+                return to_wire(event.message.usage), event.message.model
             case "message_delta" if known is not None:
-                return {**known, "usage": {**known["usage"], **to_wire(event.usage)}}
+                return {**known[0], **to_wire(event.usage)}, known[1]
             case "message":
-                return event
+                return event.usage, event.model
             case _:
                 return known
 
@@ -162,9 +166,10 @@ class GenerateContent:
     def asking_for_usage(self, arguments: Arguments) -> Arguments:
         return arguments
 
-    def usage(self, event: Any, known: Any) -> Any:
+    def usage(self, event: Any, known: Known | None) -> Known | None:
         """Take the newest: each chunk counts all so far."""
-        return known if getattr(event, "usage_metadata", None) is None else event
+        usage = getattr(event, "usage_metadata", None)
+        return known if usage is None else (usage, getattr(event, "model_version", None))
 
     def is_usage_alone(self, event: Any) -> bool:
         return False
