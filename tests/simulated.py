@@ -22,7 +22,7 @@ SDK_ERRORS = (OpenAIError, AnthropicError, GeminiError)
 MODEL: Mapping[DialectName, str] = {
     "openai_chat": "gpt-4o",
     "openai_responses": "gpt-5",
-    "anthropic": "claude-opus-4-8",
+    "anthropic": "claude-opus-5-5",
     "gemini": "gemini-2.5-pro",
 }
 
