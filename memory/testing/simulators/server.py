@@ -118,7 +118,7 @@ class ProviderSimulator:
         if wire not in _FORMATS:
             raise ConfigError(f"wire must be one of {', '.join(_FORMATS)}, got {wire!r}")
         self._sources = _sources(answers)
-        keys = frozenset(self._sources) if isinstance(answers, Mapping) and api_keys is None else api_keys
+        keys = frozenset(answers) if isinstance(answers, Mapping) and api_keys is None else api_keys
         self._account = Account(
             models=None if models is None else frozenset(models),
             api_keys=None if keys is None else frozenset(keys),
