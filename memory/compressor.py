@@ -11,20 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from operator import itemgetter
-from typing import Any
 
 from .archive import Archive, InMemoryArchive, Record
 from .config import CompressionStrategy, MemoryConfig, ToolPolicy
+from .copies import bound_units, callers_of, clamped, cut, masked, without_reasoning
+from .copies import entry_of as entry_of
 from .dialects import DIALECTS, detect
-from .errors import MessageError, SummaryError
+from .errors import SummaryError
 from .events import Degraded
 from .extract import Source
 from .llm import Llm, Steps, adrive, drive
-from .messages import Dialect, Fit, Reading, ToolCall
+from .messages import Dialect, Reading, ToolCall
 from .native import like, to_wire, unwrap
 from .patterns import Pattern
 from .strategies import (
-    CHARACTERS_PER_TOKEN,
     Action,
     Decision,
     Deletion,
@@ -34,9 +34,6 @@ from .strategies import (
     Situation,
     SlidingWindow,
     Strategy,
-    maskable_results,
-    placeholder,
-    result_share,
 )
 from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading
 from .tokens import TiktokenCounter, TokenCounter
@@ -49,7 +46,6 @@ from .window import (
     Entry,
     Kind,
     Unit,
-    answers,
     reference,
     units,
 )
@@ -203,13 +199,13 @@ class WorkingMemoryCompressor:
         limit = self.config.max_result_tokens
         if limit is None or not self.config.enable_compression or entry.tokens <= limit:
             return entry
-        callers = _callers(entry, open_calls)
+        callers = callers_of(entry, open_calls)
         keep = {
             (entry.seq, index): limit
             for index, result in enumerate(entry.reading.results)
             if self.counter.count_text(result.text) > limit and not self._stays_whole(entry, index, callers)
         }
-        shorter = self._with_results(entry, dialect, _cut_results(entry, keep, callers), Kind.CLAMPED)
+        shorter = cut(entry, keep, callers, dialect, self.counter)
         if shorter is not entry:
             self._archive_entry(entry)
         return shorter
@@ -298,7 +294,7 @@ class WorkingMemoryCompressor:
             is_forced=view.is_forced,
             all_is_old=view.all_is_old,
             tool_policies=self.config.tool_policies,
-            bound=frozenset(_bound(found, view.dialect)) if view.strips_reasoning else frozenset(),
+            bound=frozenset(bound_units(found, view.dialect)) if view.strips_reasoning else frozenset(),
         )
 
     def _protected(self, found: Sequence[Unit], by_seq: Mapping[int, str]) -> dict[int, str]:
@@ -417,8 +413,10 @@ class WorkingMemoryCompressor:
             match decision.action:
                 case Action.KEEP | Action.STRIP:
                     yield from decision.unit.entries
-                case Action.MASK | Action.CLAMP:
-                    yield from self._shortened(decision, view.dialect)
+                case Action.MASK:
+                    yield from masked(decision.unit, view.dialect, self.counter)
+                case Action.CLAMP:
+                    yield from clamped(decision, view.dialect, self.counter)
                 case Action.SUMMARISE if pending is not None:
                     yield pending
                     pending = None
@@ -434,29 +432,6 @@ class WorkingMemoryCompressor:
         covers = Coverage(seqs=seqs, tokens=sum(e.added_tokens for e in gone))
         return replace(entry, kind=Kind.SUMMARY, covers=covers)
 
-    def _shortened(self, decision: Decision, dialect: Dialect) -> Iterator[Entry]:
-        """Yield the unit with its results masked, or cut to the size that the decision allows."""
-        callers = decision.unit.callers()
-        if decision.action is Action.MASK:
-            for entry in decision.unit.entries:
-                yield self._with_results(entry, dialect, _placeholders(entry, callers), Kind.MASKED)
-            return
-        keep = _clamp_shares(decision)
-        for entry in decision.unit.entries:
-            yield self._with_results(entry, dialect, _cut_results(entry, keep, callers), Kind.CLAMPED)
-
-    def _with_results(self, entry: Entry, dialect: Dialect, texts: Mapping[int, str], kind: Kind) -> Entry:
-        """Return a copy of the entry whose results say these texts, or the entry itself where that is no shorter."""
-        if not texts:
-            return entry
-        shorter = self._copy(entry, dialect.replace_results(to_wire(entry.message), texts), dialect, kind)
-        # A placeholder can be longer than it was estimated: then the original is the shorter one.
-        return shorter if shorter.tokens < entry.tokens else entry
-
-    def _copy(self, entry: Entry, wire: dict[str, Any], dialect: Dialect, kind: Kind) -> Entry:
-        copy = entry_of(like(entry.message, wire), entry.seq, dialect, self.counter)
-        return replace(copy, kind=kind, original=entry.as_added)
-
     def _with_strips(self, plan: Plan, view: View) -> Plan:
         """Say of each unit behind the first change what it loses: it stood behind other messages when it was made."""
         if not (view.strips_reasoning and plan.changes):
@@ -469,7 +444,7 @@ class WorkingMemoryCompressor:
         if decision.action in (Action.SUMMARISE, Action.DROP):
             return decision
         entries = decision.unit.entries
-        left = [self._strip(entry, dialect) for entry in entries]
+        left = [without_reasoning(entry, dialect, self.counter) for entry in entries]
         if all(one is other for one, other in zip(entries, left, strict=True)):
             return decision
         tokens = decision.unit.tokens - sum(entry.tokens for entry in left if entry is not None)
@@ -481,21 +456,11 @@ class WorkingMemoryCompressor:
     def _without_reasoning(self, entries: Iterable[Entry], dialect: Dialect) -> Iterator[Entry]:
         """Yield what is left of the entries; those that lose something are archived first."""
         for entry in entries:
-            left = self._strip(entry, dialect)
+            left = without_reasoning(entry, dialect, self.counter)
             if left is not entry:
                 self._archive_entry(entry)
             if left is not None:
                 yield left
-
-    def _strip(self, entry: Entry, dialect: Dialect) -> Entry | None:
-        """Return the entry without its reasoning, None if nothing else was said, itself where it has none."""
-        if entry.reading.role != "assistant":
-            return entry
-        wire = to_wire(entry.message)
-        left = dialect.without_reasoning(wire)
-        if left is None or left is wire:
-            return None if left is None else entry
-        return self._copy(entry, dict(left), dialect, Kind.STRIPPED)
 
     def _memory(
         self, plan: Plan, view: View, entries: Sequence[Entry], summary: Summary | None, failed: Sequence[Degraded]
@@ -515,22 +480,6 @@ class WorkingMemoryCompressor:
         )
 
 
-def entry_of(message: object, seq: int, dialect: Dialect, counter: TokenCounter) -> Entry:
-    """Read and count a message, once.
-
-    Raises:
-        MessageError: It is in no shape that the dialect knows.
-    """
-    wire = to_wire(message)
-    if dialect.recognise(wire) is Fit.NO:
-        dialect.read(wire)  # knows best what is wrong with it
-        raise MessageError(
-            f"this message is not in the format of the conversation, {dialect.name}; use one manager each"
-        )
-    reading = dialect.read(wire)
-    return Entry(seq=seq, message=message, reading=reading, tokens=counter.count_reading(reading))
-
-
 def matters(reading: Reading) -> bool:
     """Return whether a message is an error, or says of itself that it must not be forgotten."""
     if any(result.is_error for result in reading.results):
@@ -543,9 +492,6 @@ _IMPORTANT = Pattern(
     r"|note that|warning|required|wichtig|niemals|importante|nunca|critique|jamais)\b",
     re.IGNORECASE,
 )
-
-_MARKER_TOKENS = 28
-"""What the line costs that stands for the part cut out of a result."""
 
 _MESSAGE_OVERHEAD = 8
 """What a message costs beside its text; a little more than the providers' formats need."""
@@ -612,14 +558,6 @@ def _check_validity(dialect: Dialect, before: Sequence[Entry], after: Sequence[E
         raise SummaryError(f"the result would break {found[0].code} at {found[0].path}: {found[0].message}")
 
 
-def _bound(found: Sequence[Unit], dialect: Dialect) -> Iterator[int]:
-    """Yield the indices of units whose signed reasoning a compression could take out."""
-    for index, unit in enumerate(found):
-        wires = (to_wire(entry.message) for entry in unit.entries if entry.reading.is_signed)
-        if any(dialect.without_reasoning(wire) is not wire for wire in wires):
-            yield index
-
-
 def _first_difference(before: Sequence[Entry], after: Sequence[Entry]) -> int:
     same = takewhile(lambda pair: pair[0] is pair[1], zip(before, after, strict=False))
     return sum(1 for _ in same)
@@ -629,77 +567,3 @@ def _stripped_count(before: Sequence[Entry], after: Sequence[Entry]) -> int:
     """Return how many of the entries are gone or were replaced: taking out reasoning is all that was done."""
     standing = {id(entry) for entry in after}
     return sum(id(entry) not in standing for entry in before)
-
-
-def _callers(entry: Entry, open_calls: Sequence[ToolCall]) -> dict[tuple[int, int], ToolCall]:
-    """Return which of the open calls each result answers, by the entry's `seq` and the result's index."""
-    waiting = list(open_calls)
-    found: dict[tuple[int, int], ToolCall] = {}
-    for index, result in enumerate(entry.reading.results):
-        call = next((call for call in waiting if answers(result, call)), None)
-        if call is not None:
-            waiting.remove(call)
-            found[entry.seq, index] = call
-    return found
-
-
-def _placeholders(entry: Entry, callers: Mapping[tuple[int, int], ToolCall]) -> dict[int, str]:
-    """Return the lines that stand for an entry's results, by their index; they tell of the original."""
-    return {i: placeholder(callers.get((entry.seq, i)), entry.as_added, i) for i in maskable_results(entry)}
-
-
-def _cut_results(
-    entry: Entry, keep: Mapping[tuple[int, int], int], callers: Mapping[tuple[int, int], ToolCall]
-) -> dict[int, str]:
-    """Return head and tail of the results for which `keep` gives a size in tokens, by their index."""
-    added = entry.as_added
-    texts: dict[int, str] = {}
-    for index, result in enumerate(added.reading.results):
-        if (tokens := keep.get((entry.seq, index))) is None:
-            continue
-        text = clamped(result.text, tokens, entry.ref, _density(added, index))
-        # A text that has nothing to cut: the size is that of attachments, which go.
-        texts[index] = placeholder(callers.get((entry.seq, index)), added, index) if text == result.text else text
-    return texts
-
-
-def _density(entry: Entry, index: int) -> float:
-    """Return the characters per token of a result; Chinese and emoji have less than one."""
-    text = entry.reading.results[index].text
-    return min(CHARACTERS_PER_TOKEN, len(text) / max(1, result_share(entry, index)))
-
-
-def _clamp_shares(decision: Decision) -> dict[tuple[int, int], int]:
-    """Say how many tokens each result of a clamped unit may keep: the largest are cut to one common size."""
-    sizes = {
-        (entry.seq, index): result_share(entry, index)
-        for entry in decision.unit.entries
-        for index in range(len(entry.reading.results))
-        if entry.kind is not Kind.MASKED
-    }
-    excess = decision.unit.tokens - decision.tokens_after - decision.stripped_tokens
-    level = _water_level(sorted(sizes.values(), reverse=True), excess)
-    return {place: level for place, size in sizes.items() if size > level}
-
-
-def _water_level(sizes: Sequence[int], excess: int) -> int:
-    """Return the size to which the largest must be cut so that `excess` is won; `sizes` descend."""
-    taken = 0
-    for index, size in enumerate(sizes):
-        following = sizes[index + 1] if index + 1 < len(sizes) else 0
-        if taken + (size - following) * (index + 1) >= excess:
-            return max(0, size - -(-(excess - taken) // (index + 1)))
-        taken += (size - following) * (index + 1)
-    return 0
-
-
-def clamped(text: str, keep_tokens: int, ref: str, characters_per_token: float) -> str:
-    """Return head and tail of a text with a line between them that says what was cut and where it is."""
-    room = max(0, int(max(0, keep_tokens - _MARKER_TOKENS) * characters_per_token))
-    if room >= len(text):
-        return text
-    head, tail = room * 2 // 3, room // 3
-    cut = len(text) - head - tail
-    return (
-        f"{text[:head]}\n[… {cut:,} of {len(text):,} characters cut, ref {ref} has all …]\n{text[len(text) - tail :]}"
-    )

@@ -19,7 +19,8 @@ from memory import (
     WorkingMemoryCompressor,
     validate,
 )
-from memory.compressor import View, entry_of
+from memory.compressor import View
+from memory.copies import entry_of
 from memory.dialects import DIALECTS
 from memory.llm import drive
 from memory.messages import DialectName

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.compressor import entry_of
+from memory.copies import entry_of
 from memory.dialects import DIALECTS
 from memory.messages import DialectName
 from memory.testing import WordCounter
