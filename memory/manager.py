@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
+from .accounts import Accounts
 from .archive import Archive, Hit, Record
 from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor, entry_of
 from .config import MemoryConfig
 from .dialects import DIALECTS, detect, dialect_named, validate
 from .errors import (
-    BudgetExceededError,
     ConfigError,
     ContextOverflowError,
     InvalidMessagesError,
@@ -20,21 +20,21 @@ from .errors import (
     StalePlanError,
     SummaryError,
 )
-from .events import Compressed, Degraded, Event, FloorReached, OverBudget, Trigger
+from .events import Compressed, Degraded, Event, FloorReached, Trigger
 from .following import Followed
-from .ledger import Ledger, Request, SummaryMeter
 from .limits import Limits
 from .llm import Steps, adrive, drive
 from .messages import Dialect, DialectName
 from .native import unwrap
 from .refusals import Refusal, read_refusal
+from .request_size import RequestSize
 from .short_term import ShortTermMemory
 from .stats import spending
 from .strategies import Action, Plan, Strategy
 from .summarize import Summarizer, Summary
-from .tokens import Calibration, TiktokenCounter, TokenCounter
+from .tokens import TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
-from .usage import Usage, carried_usage, carrier, read_model, read_usage
+from .usage import Usage, carried_usage, read_model, read_usage
 from .window import PINNED, Entry, Kind, Window
 
 logger = logging.getLogger(__name__)
@@ -118,20 +118,20 @@ class MemoryManager:
         self.last_compression_savings = 0
         """Tokens that the last compression took out of the context."""
         self._counter: TokenCounter = self._compressor.counter
-        self._calibration = Calibration()
-        self._ledger = Ledger(self.tracker, model=self._model)
-        self._meter = SummaryMeter(
+        self._size = RequestSize(self._counter)
+        self._size.set_beside(system, tools)
+        self._accounts = Accounts(
             self.tracker,
+            self._size,
             self._counter,
+            model=self._model,
             limit_usd=self.config.max_cost_dollars,
-            on_refusal=lambda cost: self._over_budget("summary", cost, self.config.max_cost_dollars or 0.0),
+            on_over_budget=self._emit,
         )
         self._on_event = on_event
         self._dialect = dialect_named(dialect) if dialect else None
         self._window = Window(splits_responses=self._dialect_or_default.splits_responses)
         self._summaries: dict[int, Summary] = {}
-        self._fixed = (system, tools)
-        self._fixed_tokens = self._count_fixed(system, tools)
         self._followed = Followed()
 
         self._limits = Limits(self.config)
@@ -141,14 +141,6 @@ class MemoryManager:
         self._degraded_count = 0
         self._summary_count = 0
         self._masked_seqs: set[int] = set()
-
-        self._awaits_answer = False
-        """A context was handed out whose answer has not been added yet; only `follow` asks."""
-        self._reported: object | None = None
-        """What usage was last read from, until the next message: it may be given twice."""
-        self._sent_estimate = 0
-        self._repeated_tokens = 0
-        self._previous_log_tokens = 0
 
     # --- One turn -----------------------------------------------------------------------------------------------------
 
@@ -168,11 +160,11 @@ class MemoryManager:
             MessageError: The message is in no known shape, or `actual_tokens` has no counts; nothing was added.
             ContextOverflowError: What may never be taken out exceeds `max_context_tokens`. The message was added.
         """
-        await adrive(self._add(message, actual_tokens), self._compressor.llm, meter=self._meter)
+        await adrive(self._add(message, actual_tokens), self._compressor.llm, meter=self._accounts.summary_meter)
 
     def add_message_sync(self, message: object, actual_tokens: object | None = None) -> None:
         """Take the next message like `add_message`, without an event loop."""
-        drive(self._add(message, actual_tokens), self._compressor.llm, meter=self._meter)
+        drive(self._add(message, actual_tokens), self._compressor.llm, meter=self._accounts.summary_meter)
 
     async def load_history(self, messages: Iterable[object]) -> None:
         """Take messages of an earlier run: kept, counted and compressed like any other, but not billed to this one.
@@ -181,11 +173,11 @@ class MemoryManager:
             MessageError: A message is in no known shape; those before it were added.
             ContextOverflowError: As with `add_message`.
         """
-        await adrive(self._load(messages), self._compressor.llm, meter=self._meter)
+        await adrive(self._load(messages), self._compressor.llm, meter=self._accounts.summary_meter)
 
     def load_history_sync(self, messages: Iterable[object]) -> None:
         """Take messages of an earlier run like `load_history`, without an event loop."""
-        drive(self._load(messages), self._compressor.llm, meter=self._meter)
+        drive(self._load(messages), self._compressor.llm, meter=self._accounts.summary_meter)
 
     async def follow(self, messages: Iterable[object]) -> None:
         """Make the log equal to a list that the caller keeps; for loops that build their own full list.
@@ -201,11 +193,11 @@ class MemoryManager:
             MessageError: A message is in no known shape; those before it were added.
             ContextOverflowError: As with `add_message`.
         """
-        await adrive(self._follow(list(messages)), self._compressor.llm, meter=self._meter)
+        await adrive(self._follow(list(messages)), self._compressor.llm, meter=self._accounts.summary_meter)
 
     def follow_sync(self, messages: Iterable[object]) -> None:
         """Make the log equal to the caller's list like `follow`, without an event loop."""
-        drive(self._follow(list(messages)), self._compressor.llm, meter=self._meter)
+        drive(self._follow(list(messages)), self._compressor.llm, meter=self._accounts.summary_meter)
 
     async def recover(self, error: BaseException) -> bool:
         """Do what can be done about a request that a provider refused. Return whether to send it once more.
@@ -220,11 +212,11 @@ class MemoryManager:
         Raises:
             InvalidMessagesError: The request was malformed, and `validate` knows by which rules.
         """
-        return await adrive(self._recover(error), self._compressor.llm, meter=self._meter)
+        return await adrive(self._recover(error), self._compressor.llm, meter=self._accounts.summary_meter)
 
     def recover_sync(self, error: BaseException) -> bool:
         """Do what can be done about a refused request like `recover`, without an event loop."""
-        return drive(self._recover(error), self._compressor.llm, meter=self._meter)
+        return drive(self._recover(error), self._compressor.llm, meter=self._accounts.summary_meter)
 
     def get_context_for_llm(self) -> list[Any]:
         """Return the messages to send, in a new list: a plain read, no I/O.
@@ -237,8 +229,8 @@ class MemoryManager:
             BudgetExceededError: Sending it would bring the cost above `max_cost_dollars`.
         """
         self._refuse_overflow()
-        self._refuse_over_budget()
-        self._awaits_answer = True
+        self._accounts.refuse_over_budget(self._window)
+        self._accounts.note_sent()
         return self._window.context
 
     def record_usage(self, usage: object, *, model: str | None = None) -> None:
@@ -251,7 +243,7 @@ class MemoryManager:
         Raises:
             MessageError: No token counts are found in it, or they cannot be true.
         """
-        self._report(_required_usage(usage), usage, model or read_model(usage))
+        self._accounts.report(_required_usage(usage), usage, model or read_model(usage))
 
     # --- Looking and steering -----------------------------------------------------------------------------------------
 
@@ -274,23 +266,20 @@ class MemoryManager:
 
         Call it before each request if that may change; the same again costs a comparison.
         """
-        if (system, tools) != self._fixed:
-            self._fixed = (system, tools)
-            self._fixed_tokens = self._count_fixed(system, tools)
-            # It stands before the messages: a provider's cache knows nothing of what comes behind a change.
-            self._repeated_tokens = self._previous_log_tokens = 0
+        if self._size.set_beside(system, tools):
+            self._accounts.note_new_front()
 
     @property
     def current_tokens(self) -> int:
         """Size of the next request, system prompt and tools included; calibrated by what responses reported."""
-        if not self._window.entries and not self._fixed_tokens:
+        if not self._window.entries and not self._size.beside_tokens:
             return 0
-        return self._calibration.apply(self._window.tokens + self._fixed_tokens)
+        return self._size.whole(self._window.tokens)
 
     def preview(self) -> Plan:
         """Return what a compression would do now: per unit the action, the reason, and the sizes. Changes nothing."""
         plan = self._compressor.plan(self._view(is_forced=False))
-        return replace(plan, version=self._window.version, usd_per_token=self._input_usd_per_token)
+        return replace(plan, version=self._window.version, usd_per_token=self._accounts.usd_per_token(self._window))
 
     async def apply(self, plan: Plan) -> bool:
         """Carry out a plan from `preview`. Return whether it changed the context.
@@ -301,11 +290,11 @@ class MemoryManager:
         Raises:
             StalePlanError: The window has changed since the preview.
         """
-        return await adrive(self._apply(plan), self._compressor.llm, meter=self._meter)
+        return await adrive(self._apply(plan), self._compressor.llm, meter=self._accounts.summary_meter)
 
     def apply_sync(self, plan: Plan) -> bool:
         """Carry out a plan like `apply`, without an event loop."""
-        return drive(self._apply(plan), self._compressor.llm, meter=self._meter)
+        return drive(self._apply(plan), self._compressor.llm, meter=self._accounts.summary_meter)
 
     async def compress(self) -> bool:
         """Compress now, whatever the threshold says. Return whether that changed the context."""
@@ -353,7 +342,7 @@ class MemoryManager:
         return {
             "current_tokens": self.current_tokens,
             "max_context_tokens": self._limits.max_context_tokens,
-            **spending(self.tracker, self._ledger),
+            **spending(self.tracker, self._accounts.ledger),
             "compression_count": self._compression_count,
             "summary_count": self._summary_count,
             "masked_count": len(self._masked_seqs),
@@ -370,22 +359,20 @@ class MemoryManager:
         source = message if actual_tokens is None else actual_tokens
         usage = carried_usage(message) if actual_tokens is None else _required_usage(actual_tokens)
         entries = self._read(message)
-        if not self._ledger.awaits_answer:
-            self._reported = None
+        self._accounts.begin_message()
         for entry in entries:
             if self._window.begins_response(entry.reading):
                 self._open_request(entry)
             self._append(entry)
-        self._awaits_answer = False
         if usage is not None:
-            self._report(usage, source, read_model(message) or read_model(source))
+            self._accounts.report(usage, source, read_model(message) or read_model(source))
         yield from self._settle()
 
     def _load(self, messages: Iterable[object]) -> Steps[None]:
         for message in messages:
             for entry in self._read(message):
                 self._append(entry)
-        self._repeated_tokens = 0
+        self._accounts.note_edit(0)
         yield from self._settle()
 
     def _follow(self, messages: Sequence[object]) -> Steps[None]:
@@ -402,9 +389,8 @@ class MemoryManager:
         entries = self._read(message)
         self._followed.add(message, first_seq=self._window.last_seq + 1)
         for entry in entries:
-            if self._window.begins_response(entry.reading) and (self._awaits_answer or self._ledger.awaits_answer):
+            if self._window.begins_response(entry.reading) and self._accounts.awaits_answer:
                 self._open_request(entry)
-                self._awaits_answer = False
             self._append(entry)
 
     def _withdraw(self, length: int) -> int:
@@ -420,8 +406,7 @@ class MemoryManager:
         self.short_term.clear()
         for entry in self._window.entries[-self.config.short_term_size :]:
             self.short_term.add_message(entry.message)
-        self._repeated_tokens = min(self._repeated_tokens, self._window.tokens)
-        self._previous_log_tokens = min(self._previous_log_tokens, self._window.log_tokens)
+        self._accounts.note_withdrawal(self._window)
         return length
 
     def _keep(self, entry: Entry) -> None:
@@ -458,37 +443,13 @@ class MemoryManager:
         self.short_term.add_message(entry.message)
 
     def _open_request(self, answer: Entry) -> None:
-        """Note the request that this answer came from: the context as it stood before it."""
-        size, window, fixed = self._calibration.apply, self._window, self._fixed_tokens
-        is_first = not self._previous_log_tokens
-        request = Request(
-            sent_tokens=self.current_tokens,
-            repeated_tokens=0 if is_first else size(self._repeated_tokens + fixed),
-            full_tokens=size(window.log_tokens + fixed),
-            full_repeated_tokens=0 if is_first else size(self._previous_log_tokens + fixed),
-        )
-        caches = self._dialect_or_default.name != "anthropic" or window.has_cache_breakpoint
-        self._sent_estimate = window.tokens + fixed
-        reported = self._ledger.open(request, output_tokens=answer.tokens, caches=caches)
-        if reported is not None:
-            self._calibration.observe(estimated_tokens=self._sent_estimate, reported_tokens=reported)
-        self._repeated_tokens = window.tokens
-        self._previous_log_tokens = window.log_tokens
-
-    def _report(self, usage: Usage, source: object, model: str | None) -> None:
-        if carrier(source) is self._reported:  # a response that is added and recorded too
-            return
-        self._reported = carrier(source)
-        if self._ledger.report(usage, model=model):
-            self._calibration.observe(estimated_tokens=self._sent_estimate, reported_tokens=usage.input_tokens)
+        """Book the request that this answer came from: the context as it stood before it."""
+        caches = self._dialect_or_default.name != "anthropic" or self._window.has_cache_breakpoint
+        self._accounts.open_request(self._window, output_tokens=answer.tokens, caches=caches)
 
     @property
     def _dialect_or_default(self) -> Dialect:
         return self._dialect or DIALECTS["openai_chat"]
-
-    def _count_fixed(self, system: object | None, tools: Sequence[Mapping[str, Any]] | None) -> int:
-        tokens = self._counter.count_text(_system_text(system))
-        return tokens + (self._counter.count_tools(tools) if tools else 0)
 
     # --- Compressing --------------------------------------------------------------------------------------------------
 
@@ -519,7 +480,7 @@ class MemoryManager:
                 FloorReached(
                     tokens=self.current_tokens,
                     threshold_tokens=self._limits.threshold_tokens,
-                    irreducible_tokens=self._calibration.apply(plan.tokens_after + self._fixed_tokens),
+                    irreducible_tokens=self._size.whole(plan.tokens_after),
                 )
             )
 
@@ -555,14 +516,13 @@ class MemoryManager:
         if len(before) == len(after) and all(one is other for one, other in zip(before, after, strict=True)):
             return False
         self._window.splice(after, replaced_count=len(before))
-        self._repeated_tokens = 0
+        self._accounts.note_edit(0)
         return True
 
     def _learned(self, refusal: Refusal) -> int:
         """Return the limit in tokens as we count them, below what was just refused."""
         if refusal.requested_tokens is not None:
-            estimate = self._window.tokens + self._fixed_tokens
-            self._calibration.observe(estimated_tokens=estimate, reported_tokens=refusal.requested_tokens)
+            self._size.learn(message_tokens=self._window.tokens, reported_tokens=refusal.requested_tokens)
         tokens = self.current_tokens
         if refusal.limit_tokens is None:
             return int(tokens * _REFUSED_SHARE)
@@ -618,7 +578,7 @@ class MemoryManager:
         late = self._compressor.late(compaction, added_since, self._dialect_or_default)
         self._window.splice((*compaction.entries, *late), replaced_count=len(self._window.entries))
         unchanged = sum(entry.tokens for entry in compaction.entries[: compaction.first_edit])
-        self._repeated_tokens = min(self._repeated_tokens, unchanged)
+        self._accounts.note_edit(unchanged)
         self._keep_summary(compaction)
         self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind in _SHORTENED}
         self._compression_count += 1
@@ -654,7 +614,7 @@ class MemoryManager:
             last_ref=changed[-1].ref,
             summary_tokens=sum(summaries) if compaction.summary is not None else 0,
             cost_usd=cost_usd,
-            saved_usd_per_request=(before - self.current_tokens) * self._input_usd_per_token,
+            saved_usd_per_request=(before - self.current_tokens) * self._accounts.usd_per_token(self._window),
             stripped_count=compaction.memory.stripped_count,
         )
 
@@ -664,8 +624,8 @@ class MemoryManager:
             dialect=self._dialect_or_default,
             protected=self._window.protected(system_prompts=self.config.preserve_system_prompts),
             summaries=dict(self._summaries),
-            threshold_tokens=self._for_messages(self._limits.threshold_tokens),
-            limit_tokens=self._for_messages(self._limits.max_context_tokens),
+            threshold_tokens=self._size.messages_within(self._limits.threshold_tokens),
+            limit_tokens=self._size.messages_within(self._limits.max_context_tokens),
             task=self._window.task,
             is_forced=is_forced,
             strips_reasoning=self._strips_reasoning,
@@ -674,13 +634,8 @@ class MemoryManager:
     @property
     def _strips_reasoning(self) -> bool:
         """Whether reasoning is good only behind the messages that it was made behind: by the model, or as refused."""
-        binds = self._dialect_or_default.binds_reasoning(self._ledger.model or self._model)
+        binds = self._dialect_or_default.binds_reasoning(self._accounts.model or self._model)
         return self._reasoning_was_refused or binds
-
-    def _for_messages(self, tokens: int) -> int:
-        """Return how many uncalibrated tokens of messages fit a calibrated size of the whole request."""
-        whole = (tokens - self._calibration.offset_tokens) / self._calibration.scale
-        return max(0, int(whole) - self._fixed_tokens)
 
     def _find(self, message: object) -> Entry:
         natives = [message] if isinstance(message, str) else unwrap(message)
@@ -690,7 +645,7 @@ class MemoryManager:
             raise MessageError(f"{what} is not in the context; pass the object that was added, or its reference")
         return entry
 
-    # --- Limits and money ---------------------------------------------------------------------------------------------
+    # --- Limits -------------------------------------------------------------------------------------------------------
 
     def _refuse_overflow(self) -> None:
         tokens = self.current_tokens
@@ -701,37 +656,14 @@ class MemoryManager:
         ):
             return
         sizes = [(e.ref, str(e.reading.role), e.tokens) for e in self._window.entries]
-        if self._fixed_tokens:
-            sizes.append(("beside the messages", "system prompt and tools", self._fixed_tokens))
+        if self._size.beside_tokens:
+            sizes.append(("beside the messages", "system prompt and tools", self._size.beside_tokens))
         largest = sorted(sizes, key=lambda size: -size[2])[:3]
         raise ContextOverflowError(
             tokens=tokens,
             limit_tokens=self._limits.max_context_tokens,
-            contributors=[(ref, role, round(self._calibration.scale * size)) for ref, role, size in largest],
+            contributors=[(ref, role, self._size.share(size)) for ref, role, size in largest],
         )
-
-    def _refuse_over_budget(self) -> None:
-        limit = self.config.max_cost_dollars
-        if limit is None:
-            return
-        answers = self.tracker.by_purpose["agent"]
-        mean_output_tokens = answers.output_tokens // max(1, answers.calls)
-        next_call = self.tracker.cost_of(
-            Usage(input_tokens=self.current_tokens, output_tokens=mean_output_tokens), model=self._ledger.model
-        )
-        if self.tracker.total_cost + next_call > limit:
-            self._over_budget("agent", next_call, limit)
-            raise BudgetExceededError(spent_usd=self.tracker.total_cost, next_call_usd=next_call, limit_usd=limit)
-
-    def _over_budget(self, purpose: Literal["agent", "summary"], next_call_usd: float, limit_usd: float) -> None:
-        spent = self.tracker.total_cost
-        self._emit(OverBudget(purpose=purpose, spent_usd=spent, next_call_usd=next_call_usd, limit_usd=limit_usd))
-
-    @property
-    def _input_usd_per_token(self) -> float:
-        """Price of one uncached input token in a request of the current size."""
-        size = max(1, self.current_tokens)
-        return self.tracker.cost_of(Usage(input_tokens=size, output_tokens=0), model=self._ledger.model) / size
 
     # --- Telling ------------------------------------------------------------------------------------------------------
 
@@ -778,15 +710,6 @@ def _refuse_contradictions(
             f"{given[0]} was given to the manager and is not the compressor's own; give it to the compressor instead: "
             f"{type(compressor).__name__}(llm, config, …)"
         )
-
-
-def _system_text(system: object | None) -> str:
-    """Return a system prompt's text: a string, or a list of parts with `text` as Anthropic and Gemini take it."""
-    if isinstance(system, Mapping):
-        return str(system.get("text") or "") or _system_text(system.get("parts"))
-    if isinstance(system, Sequence) and not isinstance(system, str):
-        return "\n".join(_system_text(part) for part in system)
-    return "" if system is None else str(system)
 
 
 def _required_usage(source: object) -> Usage:

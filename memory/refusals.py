@@ -103,7 +103,7 @@ _OVERFLOW_TYPES = frozenset({"ContextWindowExceededError", "ContextWindowOverflo
 """LiteLLM's and Strands' own names for it."""
 
 _STALE_REASONING = Pattern(
-    # Anthropic: "Invalid `signature` in `thinking` block. The block is bound to a different conversation."
+    # Anthropic's words for a block that stands behind other messages than those it was made behind
     # (pydantic/pydantic-ai#7989, anomalyco/opencode#48637). "… cannot be modified" is something else: models that do
     # not bind their thinking want the latest of it back, and taking it out cures nothing.
     r"bound to a different conversation|invalid [`'\"]?signature[`'\"]? in [`'\"]?thinking",

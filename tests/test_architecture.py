@@ -26,7 +26,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"dialects"}),
     frozenset({"repair", "tokens", "prices", "window", "short_term"}),
     frozenset({"extract", "archive", "strategies", "summarize", "tracker", "ledger"}),
-    frozenset({"copies", "compressor"}),
+    frozenset({"copies", "compressor", "request_size", "accounts"}),
     frozenset({"manager", "stats"}),
     frozenset({"testing", "integrations", "__init__"}),
 )

@@ -1,0 +1,129 @@
+"""The accounts of one conversation: which requests were made, what they cost, and whether the next one may be made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .errors import BudgetExceededError
+from .events import OverBudget
+from .ledger import Ledger, Request, SummaryMeter
+from .request_size import RequestSize
+from .tokens import TokenCounter
+from .tracker import Purpose, TokenTracker
+from .usage import Usage, carrier
+from .window import Window
+
+
+class Accounts:
+    """Books the requests of a conversation as its messages come, and keeps within a budget.
+
+    It knows of the window only sizes: how much was sent, and how much of that the request before had sent too.
+    """
+
+    def __init__(
+        self,
+        tracker: TokenTracker,
+        size: RequestSize,
+        counter: TokenCounter,
+        *,
+        model: str | None,
+        limit_usd: float | None,
+        on_over_budget: Callable[[OverBudget], None],
+    ) -> None:
+        self.tracker = tracker
+        self.ledger = Ledger(tracker, model=model)
+        self.summary_meter = SummaryMeter(
+            tracker, counter, limit_usd=limit_usd, on_refusal=lambda cost: self._tell("summary", cost)
+        )
+        self._is_sent = False
+        self._size = size
+        self._limit_usd = limit_usd
+        self._on_over_budget = on_over_budget
+        self._reported: object | None = None
+        """What usage was last read from, until the next message: it may be given twice."""
+        self._sent_tokens = 0
+        self._repeated_tokens = 0
+        self._previous_log_tokens = 0
+
+    @property
+    def model(self) -> str | None:
+        """The model that the loop calls, as far as is known."""
+        return self.ledger.model
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether a request is under way: its context was handed out, or its usage reported, but no answer came."""
+        return self._is_sent or self.ledger.awaits_answer
+
+    def note_sent(self) -> None:
+        """A context was handed out to be sent."""
+        self._is_sent = True
+
+    def begin_message(self) -> None:
+        """A new message comes: usage that is given from now on is news, unless it came before its answer."""
+        if not self.ledger.awaits_answer:
+            self._reported = None
+
+    def open_request(self, window: Window, *, output_tokens: int, caches: bool) -> None:
+        """Book the request of which an answer has come; the window is as it stood when it was sent."""
+        self._is_sent = False
+        whole, is_first = self._size.whole, not self._previous_log_tokens
+        request = Request(
+            sent_tokens=whole(window.tokens),
+            repeated_tokens=0 if is_first else whole(self._repeated_tokens),
+            full_tokens=whole(window.log_tokens),
+            full_repeated_tokens=0 if is_first else whole(self._previous_log_tokens),
+        )
+        self._sent_tokens = window.tokens
+        reported_tokens = self.ledger.open(request, output_tokens=output_tokens, caches=caches)
+        if reported_tokens is not None:
+            self._size.learn(message_tokens=window.tokens, reported_tokens=reported_tokens)
+        self._repeated_tokens = window.tokens
+        self._previous_log_tokens = window.log_tokens
+
+    def report(self, usage: Usage, source: object, model: str | None) -> None:
+        """Book what a provider reported; the same source twice counts once."""
+        if carrier(source) is self._reported:  # a response that is added and recorded too
+            return
+        self._reported = carrier(source)
+        if self.ledger.report(usage, model=model):
+            self._size.learn(message_tokens=self._sent_tokens, reported_tokens=usage.input_tokens)
+
+    def note_edit(self, unchanged_tokens: int) -> None:
+        """Only this much of what was sent last still stands at the front of the next request."""
+        self._repeated_tokens = min(self._repeated_tokens, unchanged_tokens)
+
+    def note_withdrawal(self, window: Window) -> None:
+        """Messages were withdrawn: a caller without a memory would not send them again either."""
+        self.note_edit(window.tokens)
+        self._previous_log_tokens = min(self._previous_log_tokens, window.log_tokens)
+
+    def note_new_front(self) -> None:
+        """Something before the messages changed: a provider's cache knows nothing of what comes behind it."""
+        self._repeated_tokens = self._previous_log_tokens = 0
+
+    def usd_per_token(self, window: Window) -> float:
+        """Return the price of one uncached input token in a request of the current size."""
+        tokens = max(1, self._size.whole(window.tokens))
+        return self.tracker.cost_of(Usage(input_tokens=tokens, output_tokens=0), model=self.model) / tokens
+
+    def refuse_over_budget(self, window: Window) -> None:
+        """Refuse the next request if it would pass the limit.
+
+        Raises:
+            BudgetExceededError: It would.
+        """
+        if self._limit_usd is None:
+            return
+        answers = self.tracker.by_purpose["agent"]
+        expected = Usage(
+            input_tokens=self._size.whole(window.tokens), output_tokens=answers.output_tokens // max(1, answers.calls)
+        )
+        cost = self.tracker.cost_of(expected, model=self.model)
+        if self.tracker.total_cost + cost > self._limit_usd:
+            self._tell("agent", cost)
+            raise BudgetExceededError(spent_usd=self.tracker.total_cost, next_call_usd=cost, limit_usd=self._limit_usd)
+
+    def _tell(self, purpose: Purpose, next_call_usd: float) -> None:
+        spent, limit = self.tracker.total_cost, self._limit_usd or 0.0
+        self._on_over_budget(OverBudget(purpose=purpose, spent_usd=spent, next_call_usd=next_call_usd, limit_usd=limit))

@@ -1,0 +1,58 @@
+"""How large a request is: its messages and what travels beside them, corrected by what responses reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .tokens import Calibration, TokenCounter
+
+
+class RequestSize:
+    """Turns counted tokens of messages into the size of a whole request, and back.
+
+    Two kinds of numbers: *counted* ones are the counter's, of single messages and their sums; *whole* ones are of a
+    request, system prompt and tools included, as the provider would report it.
+    """
+
+    def __init__(self, counter: TokenCounter) -> None:
+        self.beside_tokens = 0
+        """Counted: the system prompt and the tools that travel beside the messages."""
+        self._counter = counter
+        self._beside: tuple[object, object] = (None, None)
+        self._calibration = Calibration()
+
+    def set_beside(self, system: object | None, tools: Sequence[Mapping[str, Any]] | None) -> bool:
+        """Say what travels beside the messages from now on. Return whether that is something else than before."""
+        if (system, tools) == self._beside:
+            return False
+        self._beside = (system, tools)
+        tools_tokens = self._counter.count_tools(tools) if tools else 0
+        self.beside_tokens = self._counter.count_text(_system_text(system)) + tools_tokens
+        return True
+
+    def whole(self, message_tokens: int) -> int:
+        """Return the size of a request with these counted tokens of messages."""
+        return self._calibration.apply(message_tokens + self.beside_tokens)
+
+    def messages_within(self, whole_tokens: int) -> int:
+        """Return how many counted tokens of messages fit a whole size."""
+        counted = (whole_tokens - self._calibration.offset_tokens) / self._calibration.scale
+        return max(0, int(counted) - self.beside_tokens)
+
+    def share(self, counted_tokens: int) -> int:
+        """Return what a part of a request with these counted tokens adds to its whole size."""
+        return round(self._calibration.scale * counted_tokens)
+
+    def learn(self, *, message_tokens: int, reported_tokens: int) -> None:
+        """Learn from a request whose size the provider reported."""
+        self._calibration.observe(estimated_tokens=message_tokens + self.beside_tokens, reported_tokens=reported_tokens)
+
+
+def _system_text(system: object) -> str:
+    """Return a system prompt's text: a string, or a list of parts with `text` as Anthropic and Gemini take it."""
+    if isinstance(system, Mapping):
+        return str(system.get("text") or "") or _system_text(system.get("parts"))
+    if isinstance(system, Sequence) and not isinstance(system, str):
+        return "\n".join(_system_text(part) for part in system)
+    return "" if system is None else str(system)
