@@ -1,9 +1,10 @@
 """What `with_memory` costs a call in time, as a ratio to the bare SDK, so that it holds on any machine.
 
 A loop adds an answer and a question to its list and sends it, once with the bare client and once with the wrapped
-one, in turn. A server in a process of its own sends recorded bytes and looks at nothing: there is no model's time to
-hide the memory in. Nothing is compressed. The figure is the median of the ratios of the pairs, by the clock on the
-wall, and beside it by this process's time on the processor. No key; nothing leaves the machine.
+one, in turn. A simulated provider in a process of its own answers at once, where a real one takes a hundred times as
+long. Nothing is compressed. The figure is the median of the ratios of the pairs, by the clock on the wall; beside it
+what was added to a call, and the ratio by this process's time on the processor, which no server is part of.
+No key; nothing leaves the machine.
 
     python benchmarks/overhead.py [--pairs 200] [--check] [--json]
 """
@@ -14,15 +15,13 @@ import argparse
 import gc
 import json
 import multiprocessing
-import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
+from threading import Event
 from time import perf_counter, process_time
 from typing import Any, TypeAlias
 
@@ -39,7 +38,8 @@ from memory.integrations import with_memory  # noqa: E402
 from memory.messages import DialectName  # noqa: E402
 from memory.testing.simulators import ProviderSimulator  # noqa: E402
 
-LENGTHS = (10, 200)
+LENGTHS = (11, 201)
+"""Odd: a conversation begins and ends with the user."""
 TURNS = 20
 """Calls of one conversation that are timed; its first, which brings in the history, is not."""
 TARGET = 1.05
@@ -61,6 +61,18 @@ class Api:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """Of one call, in seconds."""
+
+    wall: float
+    processor: float
+
+
+Pair: TypeAlias = tuple[Times, Times]
+"""Bare and wrapped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """Wrapped over bare, of one SDK, one way and one length of the list."""
 
@@ -69,6 +81,8 @@ class Figure:
     messages: int
     ratio: float
     """By the clock."""
+    added_microseconds: float
+    """What the wrapper added to a call, by the clock."""
     processor_ratio: float
     """By this process's time on the processor: without waiting for the network and the server."""
 
@@ -97,8 +111,8 @@ def _options() -> argparse.ArgumentParser:
 def _figures(pairs: int, *, show: bool) -> Iterator[Figure]:
     for api in APIS:
         for way, ask in (("whole", api.ask), ("streamed", api.stream)):
-            with _replaying(_recorded(api, ask)) as url:
-                client = api.connect(url + _base_path(api))
+            with _provider(api) as url:
+                client = api.connect(url)
                 for length in LENGTHS:
                     figure = _figure(api, way, length, _pairs(api.dialect, ask, client, length, pairs))
                     if show:
@@ -109,17 +123,24 @@ def _figures(pairs: int, *, show: bool) -> Iterator[Figure]:
 def _row(figure: Figure) -> str:
     verdict = "" if figure.is_met else f"  (target {TARGET})"
     name = f"{figure.api:18} {figure.way:9} {figure.messages:4} messages"
-    return f"{name}   {figure.ratio:.3f}   processor {figure.processor_ratio:.3f}{verdict}"
+    beside = f"added {figure.added_microseconds:4.0f} µs, processor {figure.processor_ratio:.3f}"
+    return f"{name}   {figure.ratio:.3f}   {beside}{verdict}"
 
 
-def _figure(api: Api, way: str, length: int, pairs: list[tuple[float, float]]) -> Figure:
-    wall, processor = zip(*pairs, strict=True)
-    return Figure(api=api.name, way=way, messages=length, ratio=median(wall), processor_ratio=median(processor))
+def _figure(api: Api, way: str, length: int, pairs: Sequence[Pair]) -> Figure:
+    return Figure(
+        api=api.name,
+        way=way,
+        messages=length,
+        ratio=median(wrapped.wall / bare.wall for bare, wrapped in pairs),
+        added_microseconds=median(wrapped.wall - bare.wall for bare, wrapped in pairs) * 1e6,
+        processor_ratio=median(wrapped.processor / bare.processor for bare, wrapped in pairs),
+    )
 
 
-def _pairs(dialect: DialectName, ask: Ask, client: Any, length: int, count: int) -> list[tuple[float, float]]:
-    """Return the ratios of wrapped to bare, of each pair of calls."""
-    found: list[tuple[float, float]] = []
+def _pairs(dialect: DialectName, ask: Ask, client: Any, length: int, count: int) -> list[Pair]:
+    """Return the times of so many pairs of calls, bare and wrapped."""
+    found: list[Pair] = []
     while len(found) < count:
         messages = _conversation(dialect, length)
         wrapped = with_memory(client, MemoryManager(NO_LIMIT, dialect=dialect))
@@ -130,15 +151,14 @@ def _pairs(dialect: DialectName, ask: Ask, client: Any, length: int, count: int)
             # Who comes first takes turns: the second call finds the caches warm.
             order = (client, wrapped) if turn % 2 else (wrapped, client)
             times = {id(one): _timed(ask, one, messages) for one in order}
-            (wall, processor), (bare_wall, bare_processor) = times[id(wrapped)], times[id(client)]
-            found.append((wall / bare_wall, processor / bare_processor))
+            found.append((times[id(client)], times[id(wrapped)]))
     return found
 
 
-def _timed(ask: Ask, client: Any, messages: list[Any]) -> tuple[float, float]:
+def _timed(ask: Ask, client: Any, messages: list[Any]) -> Times:
     wall, processor = perf_counter(), process_time()
     ask(client, list(messages))
-    return perf_counter() - wall, process_time() - processor
+    return Times(wall=perf_counter() - wall, processor=process_time() - processor)
 
 
 def _conversation(dialect: DialectName, length: int) -> list[Any]:
@@ -214,69 +234,25 @@ APIS = (
 # --- The server -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
-    """An answer as it went over the wire."""
-
-    media_type: str
-    body: bytes
-
-
-def _base_path(api: Api) -> str:
-    with ProviderSimulator(api.dialect, [ANSWER]) as server:
-        return server.base_url.removeprefix(server.url)
-
-
-def _recorded(api: Api, ask: Ask) -> Recording:
-    """Ask a simulated provider once, and ask it the same again for the bytes."""
-    with ProviderSimulator(api.dialect, [ANSWER, ANSWER]) as server:
-        ask(api.connect(server.base_url), _conversation(api.dialect, 1))
-        (exchange,) = server.requests
-        connection = HTTPConnection(server.url.removeprefix("http://"))
-        headers = {"content-type": "application/json", "x-api-key": "test", "authorization": "Bearer test"}
-        connection.request("POST", exchange.path, json.dumps(dict(exchange.body)), headers)
-        response = connection.getresponse()
-        assert response.status == 200
-        return Recording(media_type=response.headers["content-type"], body=response.read())
-
-
 @contextmanager
-def _replaying(recording: Recording) -> Iterator[str]:
-    """Serve a recording to whatever is asked, in a process of its own; give its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ready = multiprocessing.get_context("fork").Event()
-    process = multiprocessing.get_context("fork").Process(target=_serve, args=(port, recording, ready), daemon=True)
+def _provider(api: Api) -> Iterator[str]:
+    """Run a simulated provider in a process of its own; give its base URL."""
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe()
+    process = fork.Process(target=_serve, args=(api.dialect, theirs), daemon=True)
     process.start()
-    ready.wait(10)
     try:
-        yield f"http://127.0.0.1:{port}"
+        assert ours.poll(20)
+        yield ours.recv()
     finally:
         process.kill()
         process.join(10)
 
 
-def _serve(port: int, recording: Recording, ready: Any) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # Head and body are two writes: together with the client's delayed acknowledgement that costs 40 ms.
-        disable_nagle_algorithm = True
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(200)
-            self.send_header("content-type", recording.media_type)
-            self.send_header("content-length", str(len(recording.body)))
-            self.end_headers()
-            self.wfile.write(recording.body)
-
-        def log_message(self, *arguments: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    ready.set()
-    server.serve_forever()
+def _serve(dialect: DialectName, address: Any) -> None:
+    with ProviderSimulator(dialect, lambda request: ANSWER) as server:
+        address.send(server.base_url)
+        Event().wait()
 
 
 if __name__ == "__main__":
