@@ -501,9 +501,11 @@ def anthropic(server: ProviderSimulator) -> Model:
     return AnthropicModel("claude-haiku-4-5", provider=AnthropicProvider(anthropic_client=client), settings=settings)
 
 
-older_anthropic = pytest.mark.skipif(
+older_anthropic = pytest.mark.xfail(
     get_origin(BetaMessageParam) is Union,
-    reason="AnthropicModel of pydantic-ai 2.31 calls a type that is a union since anthropic 1; it needs anthropic<1",
+    raises=TypeError,
+    strict=False,
+    reason="AnthropicModel of pydantic-ai 2.31 calls a type that is a union since anthropic 1; that of 2.68 does not",
 )
 WIRES: list[Any] = [
     pytest.param("openai_chat", openai_chat, id="OpenAIChatModel"),

@@ -45,7 +45,7 @@ except ImportError as error:
 __all__ = ["MemoryMiddleware", "MemoryModel"]
 
 
-class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
+class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """Puts a memory under an agent: `create_agent(model, tools, middleware=[MemoryMiddleware(memory)])`.
 
     Each model call is sent the managed context instead of the whole state, what it used is booked, and a context that
@@ -93,8 +93,7 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
 
     def _bridge(self, request: ModelRequest[Any]) -> Bridge[AnyMessage]:
         bridge = self._conversations.bridge(_thread_id())
-        system = request.system_message.text if request.system_message else None
-        bridge.memory.set_fixed(system=system, tools=self._schemas(request.tools))
+        bridge.memory.set_fixed(system=request.system_prompt, tools=self._schemas(request.tools))
         return bridge
 
     def _schemas(self, tools: list[Any]) -> list[Wire]:

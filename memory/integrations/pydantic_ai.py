@@ -72,13 +72,8 @@ class ManagedMemory(AbstractCapability[Any]):
     ) -> ai.ModelResponse:
         """Send the managed context to the model. Called by Pydantic AI."""
         bridge = self._bridge(ctx, request_context.model_request_parameters)
-        if request_context.streaming:
-            context = await bridge.follow(request_context.messages)
-            response = await handler(_with(request_context, context, _StreamOpenedAgain(request_context.model, bridge)))
-        else:
-            response = await bridge.ask(
-                request_context.messages, lambda context: handler(_with(request_context, context))
-            )
+        context = await bridge.follow(request_context.messages)
+        response = await handler(_managed(request_context, context, bridge))
         if response.usage.has_values():  # else nothing was reported; 0 would be taken for the truth
             bridge.memory.record_usage(response.usage, model=response.model_name)
         await bridge.add([response])
@@ -92,24 +87,35 @@ class ManagedMemory(AbstractCapability[Any]):
         return bridge
 
 
-def _with(
-    request: ModelRequestContext, messages: list[ai.ModelMessage], model: Model | None = None
+def _managed(
+    request: ModelRequestContext, messages: list[ai.ModelMessage], bridge: Bridge[ai.ModelMessage]
 ) -> ModelRequestContext:
     changed = copy.copy(request)  # `replace` would lose the fields that take no argument
     changed.messages = messages
-    changed.model = model or request.model
+    changed.model = _AskedAgain(request.model, bridge)
     return changed
 
 
-class _StreamOpenedAgain(WrapperModel):
-    """Opens a stream once more if the provider refused the context and it can be made smaller.
+class _AskedAgain(WrapperModel):
+    """Asks a model once more if its provider refused the context and it can be made smaller.
 
-    Pydantic AI opens a stream when its first piece is asked for, outside of `wrap_model_request`.
+    Not in `wrap_model_request`: its handler may be called only once in later versions (pydantic_ai/_agent_graph.py of
+    2.68), and a stream is opened behind its back, when the first piece is asked for.
     """
 
     def __init__(self, wrapped: Model, bridge: Bridge[ai.ModelMessage]) -> None:
         super().__init__(wrapped)
         self._bridge = bridge
+
+    async def request(
+        self,
+        messages: list[ai.ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ai.ModelResponse:
+        return await self._bridge.send(
+            messages, lambda context: self.wrapped.request(context, model_settings, model_request_parameters)
+        )
 
     @asynccontextmanager
     async def request_stream(
