@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -472,6 +473,45 @@ def test_judge_and_validator_agree_on_broken_lists_or_the_difference_has_a_reaso
     is_refused = judged(wire, messages).refusal is not None
 
     assert is_error == is_refused or (wire, rule) in DIFFERENT
+
+
+JUNK: tuple[Any, ...] = (
+    None,
+    True,
+    1,
+    "x",
+    [],
+    {},
+    [None],
+    [{}],
+    ["x"],
+    {"type": "text"},
+    {"type": []},
+    {"role": "user"},
+)
+
+
+def damaged(value: Any, random: Random) -> Any:
+    """A copy with junk in one place, or something missing."""
+    if isinstance(value, dict) and value and random.random() < 0.8:
+        key = random.choice(list(value))
+        rest = {name: one for name, one in value.items() if name != key}
+        return rest if random.random() < 0.3 else {**rest, key: damaged(value[key], random)}
+    if isinstance(value, list) and value and random.random() < 0.8:
+        index = random.randrange(len(value))
+        return [*value[:index], damaged(value[index], random), *value[index + 1 :]]
+    return random.choice(JUNK)
+
+
+@pytest.mark.parametrize("wire", DIALECT_NAMES)
+def test_no_request_is_too_broken_to_be_judged(wire: DialectName) -> None:
+    random = Random(1)
+    rows = [messages for _, messages, _ in BROKEN[wire]] + SOUND[wire]
+    with ProviderSimulator(wire, lambda request: "ok", binds_thinking=True, checks_signatures=True) as server:
+        for _ in range(400):
+            body = {"model": "m", "max_tokens": 9, "tools": [{}], "system": [{}], KEY[wire]: random.choice(rows)}
+            answer = HTTP.post(server.url + PATH[wire], json=damaged(body, random))
+            assert answer.status_code in (200, 400, 404)
 
 
 LENIENT = {"item_reference": "resolved by the server; the simulator knows only its own items"}

@@ -34,6 +34,9 @@ def _problems(body: Mapping[str, Any], checks_signatures: bool) -> Iterator[Refu
     if not contents:
         yield _no("* GenerateContentRequest.contents: contents is not specified\n", "C-1")
         return
+    if not isinstance(contents, list):
+        yield _no("Invalid value at 'contents' (type.googleapis.com/google.ai.generativelanguage.v1beta.Content)")
+        return
     for index, content in enumerate(contents):
         yield from _content_problems(f"contents[{index}]", content)
     turns = _turns(contents)
@@ -233,6 +236,9 @@ def _is_known(signature: str) -> bool:
 
 
 def _tools_problems(tools: Any) -> Iterator[Refusal]:
+    if tools is not None and not isinstance(tools, list):
+        yield _no("Invalid value at 'tools' (type.googleapis.com/google.ai.generativelanguage.v1beta.Tool)")
+        return
     for index, tool in enumerate(tools or ()):
         declarations = field_of(tool, "function_declarations") if isinstance(tool, Mapping) else None
         for number, declaration in enumerate(declarations or ()):

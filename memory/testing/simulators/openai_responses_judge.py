@@ -112,6 +112,8 @@ def _item_problems(path: str, item: Any) -> Iterator[Refusal]:
     kind = item.get("type") or ("message" if "role" in item else None)
     if kind is None:
         yield missing(f"{path}.type", "OR-0")
+    elif not isinstance(kind, str):
+        yield wrong_type(f"{path}.type", "a string", kind, "OR-0")
     elif kind == "message":
         yield from _message_problems(path, item)
     else:
