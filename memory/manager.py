@@ -179,7 +179,7 @@ class MemoryManager:
         """Take messages of an earlier run like `load_history`, without an event loop."""
         drive(self._load(messages), self._compressor.llm, meter=self._accounts.summary_meter)
 
-    async def follow(self, messages: Iterable[object]) -> None:
+    async def follow(self, messages: Iterable[object], *, dialect: DialectName | None = None) -> None:
         """Make the log equal to a list that the caller keeps; for loops that build their own full list.
 
         What is new is added. Where the list departs from what was there before (a message edited, removed, replaced),
@@ -187,17 +187,22 @@ class MemoryManager:
         `cache_control` alone are the same; the newest object is sent. An answer that came with the call before is
         booked, earlier ones are history. Compresses when that is due.
 
+        Args:
+            messages: The whole list, as it is to be sent.
+            dialect: Its format, where the caller knows it before the messages show it.
+
         Cost: one comparison a message, by identity where the caller keeps its objects; new ones as `add_message`.
 
         Raises:
+            ConfigError: The conversation is in another format than `dialect`.
             MessageError: A message is in no known shape; those before it were added.
             ContextOverflowError: As with `add_message`.
         """
-        await adrive(self._follow(list(messages)), self._compressor.llm, meter=self._accounts.summary_meter)
+        await adrive(self._follow(list(messages), dialect), self._compressor.llm, meter=self._accounts.summary_meter)
 
-    def follow_sync(self, messages: Iterable[object]) -> None:
+    def follow_sync(self, messages: Iterable[object], *, dialect: DialectName | None = None) -> None:
         """Make the log equal to the caller's list like `follow`, without an event loop."""
-        drive(self._follow(list(messages)), self._compressor.llm, meter=self._accounts.summary_meter)
+        drive(self._follow(list(messages), dialect), self._compressor.llm, meter=self._accounts.summary_meter)
 
     async def recover(self, error: BaseException) -> bool:
         """Do what can be done about a request that a provider refused. Return whether to send it once more.
@@ -375,7 +380,9 @@ class MemoryManager:
         self._accounts.note_edit(0)
         yield from self._settle()
 
-    def _follow(self, messages: Sequence[object]) -> Steps[None]:
+    def _follow(self, messages: Sequence[object], dialect: DialectName | None) -> Steps[None]:
+        if dialect is not None:
+            self._settle_dialect(dialect_named(dialect))
         common = self._followed.common(messages)
         if common < len(self._followed):
             common = self._withdraw(common)
@@ -431,11 +438,19 @@ class MemoryManager:
             entry_of(native, self._window.last_seq + number, dialect or self._dialect_or_default, self._counter)
             for number, native in enumerate(natives, start=1)
         ]
-        if dialect is not None and self._dialect is None:
+        if dialect is not None:
+            self._settle_dialect(dialect)
+        return entries
+
+    def _settle_dialect(self, dialect: Dialect) -> None:
+        if self._dialect is None:
             # What came before reads the same in every format.
             self._dialect = dialect
             self._window.regroup(splits_responses=dialect.splits_responses)
-        return entries
+        elif self._dialect is not dialect:
+            raise ConfigError(
+                f"this conversation is in the format {self._dialect.name}, not {dialect.name}; use one manager each"
+            )
 
     def _append(self, entry: Entry) -> None:
         entry = self._compressor.admitted(entry, self._dialect_or_default, self._window.open_calls)

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory import Compressed, CompressionStrategy, ContextOverflowError, MemoryConfig, MemoryManager, MessageError
+from memory import (
+    Compressed,
+    CompressionStrategy,
+    ConfigError,
+    ContextOverflowError,
+    MemoryConfig,
+    MemoryManager,
+    MessageError,
+)
 from memory import validate as validate_messages
 from memory.events import Event
 from memory.messages import DialectName
@@ -232,3 +240,12 @@ def test_what_travels_beside_the_messages_may_change_and_is_counted() -> None:
     assert memory.current_tokens == before + 4
     memory.set_fixed()
     assert memory.current_tokens == before
+
+
+def test_the_caller_may_name_the_format_before_the_messages_show_it() -> None:
+    memory = manager(threshold=10_000)
+    memory.follow_sync([user("hello")], dialect="anthropic")
+
+    assert memory.dialect == "anthropic"
+    with pytest.raises(ConfigError, match="anthropic"):
+        memory.follow_sync([user("hello")], dialect="gemini")
