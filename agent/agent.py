@@ -8,7 +8,7 @@ from memory import MemoryConfig, MemoryManager
 from memory.errors import BudgetExceededError
 
 from .base import AgentResult, BaseAgent, EndReason, Step
-from .llm import LLM, LLMResponse, OnDelta
+from .llm import LLM, OnDelta
 from .telemetry import Telemetry
 from .tools import Tool, Toolbox, ToolFunction
 
@@ -60,29 +60,32 @@ class ReActAgent(BaseAgent):
             await self.begin(task)
             for iteration in range(1, self.max_iterations + 1):
                 try:
-                    response = await self.step(iteration)
+                    step = await self.step(iteration)
                 except BudgetExceededError as error:
                     return AgentResult(answer=str(error), end_reason="budget_exceeded", iterations=iteration - 1)
-                if not response.tool_calls:
-                    return _answered(response, iteration)
+                if not step.response.tool_calls:
+                    return _answered(step)
             return _out_of_iterations(self.max_iterations)
 
-    async def step(self, iteration: int) -> LLMResponse:
+    async def step(self, iteration: int) -> Step:
         """Think once, and act on it."""
         response = await self.think()
         if response.tool_calls:
-            results = await self.act(response)
+            step = Step(iteration=iteration, response=response, results=await self.act(response))
         else:
-            results = ()
-            await self.conclude(response)
+            step = Step(iteration=iteration, response=response, overflow=await self.conclude(response))
         if self.on_step is not None:
-            self.on_step(Step(iteration=iteration, response=response, results=results))
-        return response
+            self.on_step(step)
+        return step
 
 
-def _answered(response: LLMResponse, iterations: int) -> AgentResult:
-    end = _ENDS.get(response.stop_reason, "answered")
-    return AgentResult(answer=response.content, end_reason=end, iterations=iterations)
+def _answered(step: Step) -> AgentResult:
+    return AgentResult(
+        answer=step.response.content,
+        end_reason=_ENDS.get(step.response.stop_reason, "answered"),
+        iterations=step.iteration,
+        overflow=step.overflow,
+    )
 
 
 def _out_of_iterations(iterations: int) -> AgentResult:

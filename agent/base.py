@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from memory import LLMMessage, MemoryConfig, MemoryManager
 from memory.dialects import dialect_named
-from memory.errors import ConfigError
+from memory.errors import ConfigError, ContextOverflowError
 from memory.messages import ToolCall, ToolResult
 from memory.usage import Usage
 
@@ -31,6 +31,8 @@ class AgentResult:
     end_reason: EndReason
     iterations: int
     """How often the model was asked in this run."""
+    overflow: ContextOverflowError | None = None
+    """Why the conversation cannot go on although the answer is there: with it, it is longer than the model accepts."""
 
     @property
     def is_answered(self) -> bool:
@@ -49,6 +51,8 @@ class Step:
     response: LLMResponse
     results: tuple[ToolResult, ...] = ()
     """In the order of `response.tool_calls`."""
+    overflow: ContextOverflowError | None = None
+    """As in `AgentResult`."""
 
 
 class BaseAgent:
@@ -162,9 +166,18 @@ class BaseAgent:
         """The system prompt, where the provider wants it beside the messages."""
         return self.system_prompt if self._dialect.system_is_beside else None
 
-    async def conclude(self, response: LLMResponse) -> None:
-        """Remember a response that calls no tools."""
-        await self.memory.add_message(response.message, actual_tokens=response.usage)
+    async def conclude(self, response: LLMResponse) -> ContextOverflowError | None:
+        """Remember a response that calls no tools.
+
+        Returns:
+            Why nothing more can follow it, None where something can. No reason to lose the answer: it was added, and
+            whoever goes on is told by the memory.
+        """
+        try:
+            await self.memory.add_message(response.message, actual_tokens=response.usage)
+        except ContextOverflowError as error:
+            return error
+        return None
 
     async def act(self, response: LLMResponse) -> tuple[ToolResult, ...]:
         """Remember a response, run its calls side by side, and remember their results in the order of the calls.

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +23,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from config import load
+from config import load, load_agent
 from memory import MemoryConfig, validate
 from memory.dialects import dialect_named
-from memory.errors import AgentMemoryError, TranscriptError
+from memory.errors import AgentMemoryError, ConfigError, TranscriptError
 from memory.messages import DialectName
 
 from . import reports
@@ -38,7 +39,7 @@ CLOSED = 141
 
 app = typer.Typer(
     name="aloop",
-    help="Memory for agent loops: see it at work, and run your own transcripts through it.",
+    help="Memory for agent loops: run an agent on it, see it at work, run your own transcripts through it.",
     epilog="Exit codes: 0 all is well, 1 something was found, 2 a mistake in what was asked for.",
     no_args_is_help=True,
     add_completion=False,
@@ -53,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Transcripts hold lone surrogates, and terminals hold encodings that cannot write every name.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # What the memory logs, the reports tell; without a handler Python would print it between their lines.
-    logging.getLogger("memory").addHandler(logging.NullHandler())
+    # What memory and agent log, the reports tell; without a handler Python would print it between their lines.
+    for name in ("memory", "agent"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     try:
         code = _run(arguments)
         _flush()
@@ -76,7 +78,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         OSError: The output cannot be written; a `BrokenPipeError` if its reader has gone away.
     """
     try:
-        app(args=list(arguments) if arguments is not None else None, prog_name="aloop")
+        with _no_warnings():
+            app(args=_with_command(sys.argv[1:] if arguments is None else arguments), prog_name="aloop")
     except SystemExit as left:
         # Both click and rich make an exit with code 1 of it, which here says that something was found.
         if isinstance(left.__context__, BrokenPipeError):
@@ -88,6 +91,21 @@ def _run(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return OK
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keep to ourselves what packages warn their programmers of, unless Python was asked for it (`-W`)."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield
+
+
+def _with_command(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the command `run` in front, where a task is given and no command."""
+    has_task = any(one == "--task" or one.startswith("--task=") for one in arguments)
+    return ["run", *arguments] if has_task and arguments[0].startswith("-") else list(arguments)
 
 
 def _flush() -> None:
@@ -137,6 +155,32 @@ Preset: TypeAlias = Annotated[str | None, typer.Option("--preset", help="aggress
 Model: TypeAlias = Annotated[str | None, typer.Option("--model", help="Count and price as this model.")]
 
 
+Provider: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--provider", help="openai, openai-responses, anthropic, gemini, google-generativeai or litellm."),
+]
+BaseUrl: TypeAlias = Annotated[
+    str | None, typer.Option("--base-url", metavar="URL", help="A server that speaks the provider's format.")
+]
+Stream: TypeAlias = Annotated[
+    bool | None, typer.Option("--stream/--no-stream", help="Take answers while they are written.", show_default=False)
+]
+MaxIterations: TypeAlias = Annotated[
+    str | None, typer.Option("--max-iterations", metavar="COUNT", help="Ask the model at most so often.")
+]
+MaxCost: TypeAlias = Annotated[
+    str | None, typer.Option("--max-cost", metavar="USD", help="Make no call that would bring the cost above this.")
+]
+AllowWrites: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--allow-writes/--no-writes", help="Let it write files in its folder.", show_default=False),
+]
+AllowCommands: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--allow-commands/--no-commands", help="Let it run commands: no sandbox.", show_default=False),
+]
+
+
 @app.callback()
 def _root(
     show_version: Annotated[
@@ -144,6 +188,61 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+@app.command(name="run", short_help="Give an agent a task, with a real model.")
+def run_command(
+    task: Annotated[str, typer.Option("--task", metavar="TEXT", help="What is to be done; - is stdin.")],
+    mode: Annotated[str, typer.Option("--mode", help="How it goes about it: react.", show_default=False)] = "react",
+    provider: Provider = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model, as its provider writes it.")] = None,
+    base_url: BaseUrl = None,
+    stream: Stream = None,
+    max_iterations: MaxIterations = None,
+    max_cost: MaxCost = None,
+    allow_writes: AllowWrites = None,
+    allow_commands: AllowCommands = None,
+    root: Annotated[Path, typer.Option("--root", help="The folder it works in.", show_default=False)] = Path(),
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="A system prompt of your own.")] = None,
+    strategy: Strategy = None,
+    threshold: Threshold = None,
+    max_context: MaxContext = None,
+    preset: Preset = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give an agent a task: it reads, searches and calculates until it has an answer, and says what that cost.
+
+    Provider, model and everything else may also stand in .aloop/config and in the environment. Exits with 1 if there
+    is no answer, with 130 after Ctrl-C, which ends the step in good order; a second one ends everything at once.
+    """
+    from . import live, run  # they bring in the agent, which most commands do not need
+
+    if mode != "react":
+        raise ConfigError(f"--mode must be react, got {mode!r}", field="mode")
+    settings: dict[str, Any] = {
+        "provider": provider,
+        "model": model,
+        "base_url": base_url,
+        "stream": stream,
+        "max_iterations": max_iterations,
+        "allow_writes": allow_writes,
+        "allow_commands": allow_commands,
+    }
+    order = run.Order(
+        task=_standard_input().decode(errors="replace") if task == "-" else task,
+        agent=load_agent(**{name: value for name, value in settings.items() if value is not None}),
+        memory=load(**_given(strategy, threshold, max_context, preset, max_cost)),
+        root=root,
+        system=system,
+    )
+    if as_json:
+        report = run.run_task(order, run.Silence())
+        _print_json(report.as_dict())
+        if report.problem is not None:
+            _complain(report.problem)
+    else:
+        report = live.show(order, console=_out(), errors=Console(stderr=True, highlight=False))
+    raise typer.Exit(report.exit_code)
 
 
 @app.command(short_help="Watch an agent loop outgrow its context.")
@@ -241,30 +340,38 @@ def config_command(
 ) -> None:
     """Show the effective settings, and where each value came from."""
     loaded = load(**_given(strategy, threshold, max_context, preset))
+    settings = (*loaded.settings, *load_agent().settings)
     if as_json:
-        _print_json(reports.settings_as_dict(loaded))
+        _print_json(reports.settings_as_dict(settings, loaded.files))
     else:
-        reports.print_settings(_out(), loaded)
+        reports.print_settings(_out(), settings)
 
 
 # --- What the commands share ------------------------------------------------------------------------------------------
 
 
-def _given(strategy: str | None, threshold: str | None, max_context: str | None, preset: str | None) -> dict[str, Any]:
+def _given(
+    strategy: str | None,
+    threshold: str | None,
+    max_context: str | None,
+    preset: str | None,
+    max_cost: str | None = None,
+) -> dict[str, Any]:
     """Return the settings that were given as options, by their names in `MemoryConfig`."""
     options = {
         "compression_strategy": strategy,
-        "compression_threshold": _number(threshold),
-        "max_context_tokens": _number(max_context),
+        "compression_threshold": _number(threshold, int),
+        "max_context_tokens": _number(max_context, int),
+        "max_cost_dollars": _number(max_cost, float),
         "preset": preset,
     }
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _number(text: str | None) -> int | str | None:
-    """Return the whole number that a text says, else the text: `MemoryConfig` says what is allowed."""
+def _number(text: str | None, kind: Callable[[str], float]) -> float | str | None:
+    """Return the number that a text says, else the text: `MemoryConfig` says what is allowed."""
     try:
-        return None if text is None else int(text)
+        return None if text is None else kind(text)
     except ValueError:
         return text
 
@@ -308,8 +415,11 @@ def _read(files: Sequence[str], dialect: str | None, is_lenient: bool, *, as_jso
 def _read_one(path: str, dialect: DialectName | None, is_lenient: bool) -> list[Transcript]:
     if path != "-":
         return read_transcripts(path, dialect=dialect, is_lenient=is_lenient)
-    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
-    return parse_transcripts(content, "standard input", dialect=dialect, is_lenient=is_lenient)
+    return parse_transcripts(_standard_input(), "standard input", dialect=dialect, is_lenient=is_lenient)
+
+
+def _standard_input() -> bytes:
+    return b"" if sys.stdin is None else sys.stdin.buffer.read()
 
 
 def _code(is_well: bool, given: _Input) -> int:

@@ -20,14 +20,15 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from memory import CompressionStrategy, ContextOverflowError, MemoryConfig, MemoryManager, format_stats
-from memory.events import Compressed, Degraded, Event, FloorReached, OverBudget
+from memory import ContextOverflowError, MemoryConfig, MemoryManager, format_stats
+from memory.events import Compressed, Event
 from memory.messages import ToolCall
 from memory.native import to_wire
 
 from .agent import ReActAgent
 from .base import AgentResult, Step
 from .explorer import TASK, explorer, findings_in, lines_about
+from .lines import cut, describe_event, harmless
 from .reports import json_text
 from .scripted import ScriptedModel
 from .tools import FolderTools, Toolbox, command_tool
@@ -248,10 +249,10 @@ class _Screen:
                 self._compressed_from = event.tokens_before
             case _:
                 pass
-        self._waiting.append(f"      {_describe_event(event)}")
+        self._waiting.append(f"      {describe_event(event)}")
 
     def fail(self, problem: str) -> None:
-        self._errors.print(Text(self._printable(f"error: {problem}"), style="red"), soft_wrap=True)
+        self._errors.print(Text(harmless(f"error: {problem}", self._console.encoding), style="red"), soft_wrap=True)
 
     def conclude(self, report: Report) -> None:
         self._line("")
@@ -279,19 +280,14 @@ class _Screen:
             f"it was: memory.recall({survivor.name!r}) finds it, as {survivor.ref}, and there stands"
         )
         for line in survivor.excerpt.splitlines():
-            self._line(f"  | {_cut(line, _COLUMNS - 4)}".rstrip())
+            self._line(f"  | {cut(line, _COLUMNS - 4)}".rstrip())
 
     def _line(self, text: str, *, style: str = "", indent: int = 2) -> None:
         """Print a text, each line of it wrapped to 80 columns where it has words to wrap at."""
         if not self._is_quiet:
             # Text: brackets in a file's name are no markup. Soft wrap: a line stays a line in a file or a pipe.
-            wrapped = "\n".join(_wrapped(line, indent) for line in self._printable(text).split("\n"))
+            wrapped = "\n".join(_wrapped(line, indent) for line in harmless(text, self._console.encoding).split("\n"))
             self._console.print(Text(wrapped, style=style), soft_wrap=True)
-
-    def _printable(self, text: str) -> str:
-        """Replace what a file's name or text could do to a terminal, and what this one cannot show."""
-        plain = "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
-        return plain.encode(self._console.encoding, "replace").decode(self._console.encoding)
 
 
 def _describe(calls: Sequence[ToolCall]) -> str:
@@ -309,29 +305,6 @@ def _describe_arguments(arguments: dict[str, Any]) -> str:
     return " ".join(str(arguments[name]) for name in ("path", "text", "command") if name in arguments) + begin
 
 
-def _describe_event(event: Event) -> str:
-    match event:
-        case Compressed():
-            return _describe_compression(event)
-        case Degraded():
-            return f"{event.failed} failed ({event.reason}); {event.next} is next"
-        case FloorReached():
-            return f"nothing more can be taken out: {event.tokens:,} tokens, above {event.threshold_tokens:,}"
-        case OverBudget():
-            return f"a call of ${event.next_call_usd:.4f} would pass the limit of ${event.limit_usd:.4f}"
-
-
-def _describe_compression(event: Compressed) -> str:
-    """Return `compressed 8,032 -> 3,267 tokens (-59%), messages 3-10 now a summary`."""
-    saved = 100 * (1 - event.tokens_after / event.tokens_before)
-    messages = f"messages {event.first_ref.removeprefix('r')}-{event.last_ref.removeprefix('r')}"
-    fates = {"in a summary": event.summarised_count, "masked": event.masked_count, "dropped": event.dropped_count}
-    done = ", ".join(f"{count} {fate}" for fate, count in fates.items() if count)
-    # The other strategies leave some messages between the first and the last alone.
-    fate = "now a summary" if event.strategy == CompressionStrategy.SLIDING_WINDOW else f"now {done}"
-    return f"compressed {event.tokens_before:,} -> {event.tokens_after:,} tokens (-{saved:.0f}%), {messages} {fate}"
-
-
 def _wrapped(line: str, indent: int) -> str:
     if len(line) <= _COLUMNS:
         return line
@@ -343,15 +316,6 @@ def _wrapped(line: str, indent: int) -> str:
         break_on_hyphens=False,
     )
     return "\n".join(lines)
-
-
-def _cut(line: str, width: int) -> str:
-    """Return a line of at most that many characters, cut between words where it has some."""
-    if len(line) <= width:
-        return line
-    kept = line[: width - 4]
-    at = kept.rfind(" ")
-    return f"{kept[:at] if at > width // 2 else kept} ..."
 
 
 def _gauge(tokens: int, threshold_tokens: int, compression_count: int) -> str:

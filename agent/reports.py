@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from config import Loaded
+from config import Setting
 from memory import MemoryConfig, format_stats
 from memory.events import Compressed
 from memory.messages import Issue
@@ -321,23 +322,20 @@ def _issue(issue: Issue) -> str:
 # --- config -----------------------------------------------------------------------------------------------------------
 
 
-def print_settings(console: Console, loaded: Loaded) -> None:
+def print_settings(console: Console, settings: Iterable[Setting]) -> None:
     """Print every setting with its value and where that came from."""
     table = _table()
     table.add_column("setting", no_wrap=True)
     table.add_column("value")
     table.add_column("from", overflow="fold")
-    for one in loaded.settings:
+    for one in settings:
         table.add_row(one.key, Text(_setting_text(one.value)), Text(one.source))
     _print_table(console, table)
 
 
-def settings_as_dict(loaded: Loaded) -> dict[str, Any]:
-    """Return the settings as JSON values."""
-    return {
-        "settings": [asdict(one) for one in loaded.settings],
-        "files": [str(path) for path in loaded.files],
-    }
+def settings_as_dict(settings: Iterable[Setting], files: Iterable[Path]) -> dict[str, Any]:
+    """Return the settings, and the files that were read for them, as JSON values."""
+    return {"settings": [asdict(one) for one in settings], "files": [str(path) for path in files]}
 
 
 def _setting_text(value: Any) -> str:

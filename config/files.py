@@ -9,6 +9,8 @@ from memory.errors import ConfigError
 
 RELATIVE_PATH = Path(".aloop") / "config"
 
+_PREFIXES = ("MEMORY_", "ALOOP_")
+
 _LINE = re.compile(r"(?:export\s+)?(?P<key>[A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(?P<value>.*)", re.DOTALL)
 _QUOTED = re.compile(r"""(?P<quote>['"])(?P<text>.*?)(?P=quote)\s*(?:#.*)?""", re.DOTALL)
 
@@ -22,8 +24,13 @@ def config_files(project_dir: Path, home_dir: Path) -> list[Path]:
     """
     project = [directory / RELATIVE_PATH for directory in _project_dirs(project_dir.resolve(), home_dir.resolve())]
     nearest = next(([path] for path in project if path.exists()), [])
-    user = home_dir / RELATIVE_PATH
+    user = users_file(home_dir)
     return [*nearest, user] if user.exists() else nearest
+
+
+def users_file(home_dir: Path) -> Path:
+    """Return where the user's own file is, whether it is there or not."""
+    return home_dir / RELATIVE_PATH
 
 
 def read(path: Path) -> dict[str, tuple[int, str]]:
@@ -44,7 +51,7 @@ def read(path: Path) -> dict[str, tuple[int, str]]:
         match = _LINE.fullmatch(stripped)
         if match is None:
             raise ConfigError(f"{path}:{number}: not a KEY=value line; put # before a comment")
-        key = match["key"].upper() if match["key"].upper().startswith("MEMORY_") else match["key"]
+        key = match["key"].upper() if match["key"].upper().startswith(_PREFIXES) else match["key"]
         if key in found:
             raise ConfigError(f"{path}:{number}: {key} stands on line {found[key][0]} already; keep one of the two")
         found[key] = (number, _value(match["value"], f"{path}:{number}: {key}"))

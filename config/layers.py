@@ -35,6 +35,49 @@ KEYS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Key in a file or the environment -> field of `Settings` and, but for `preset`, of `MemoryConfig`."""
 
+AGENT_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ALOOP_PROVIDER": "provider",
+        "ALOOP_MODEL": "model",
+        "ALOOP_BASE_URL": "base_url",
+        "ALOOP_STREAM": "stream",
+        "ALOOP_MAX_ITERATIONS": "max_iterations",
+        "ALOOP_TIMEOUT_SECONDS": "timeout_seconds",
+        "ALOOP_MAX_RETRIES": "max_retries",
+        "ALOOP_ALLOW_WRITES": "allow_writes",
+        "ALOOP_ALLOW_COMMANDS": "allow_commands",
+    }
+)
+"""Key in a file or the environment -> field of `AgentSettings`."""
+
+SECRET_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "OPENAI_API_KEY": "openai_api_key",
+        "ANTHROPIC_API_KEY": "anthropic_api_key",
+        "GEMINI_API_KEY": "gemini_api_key",
+        "GOOGLE_API_KEY": "google_api_key",
+    }
+)
+"""The keys that providers ask for, under the names that their own SDKs know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """The keys that one part of the program reads; all others are none of its business."""
+
+    prefix: str
+    """Whatever begins like this must be one of `fields`: anything else is a slip of the pen."""
+    fields: Mapping[str, str]
+    """Key -> field."""
+
+    def owns(self, key: str) -> bool:
+        """Whether a key is one of these, or pretends to be."""
+        return key.startswith(self.prefix) or key in self.fields
+
+
+MEMORY: Final = Family(prefix="MEMORY_", fields=KEYS)
+AGENT: Final = Family(prefix="ALOOP_", fields=MappingProxyType({**AGENT_KEYS, **SECRET_KEYS}))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
@@ -44,27 +87,36 @@ class Given:
     text: str
     source: str
     """`environment`, or `path:line`."""
+    is_from_project: bool = False
+    """It stands in the project's file, which may have come with what somebody else wrote."""
 
 
 Layer: TypeAlias = Mapping[str, Given]
 """What one place says, by field."""
 
 
-def layers_of(project_dir: Path, home_dir: Path, environ: Mapping[str, str]) -> tuple[Layer, ...]:
+def layers_of(
+    project_dir: Path, home_dir: Path, environ: Mapping[str, str], family: Family = MEMORY
+) -> tuple[Layer, ...]:
     """Return what the environment, the project's file and the user's file say, in this order.
 
     Raises:
-        ConfigError: A file cannot be read, or there is a `MEMORY_*` key that means nothing or stands twice.
+        ConfigError: A file cannot be read, or there is a key with the family's prefix that means nothing, or one that
+            stands twice.
     """
-    return _layer(_environment(environ)), *(_layer(_lines(path)) for path in files.config_files(project_dir, home_dir))
+    from_files = (
+        _layer(_lines(path), family, is_from_project=path != files.users_file(home_dir))
+        for path in files.config_files(project_dir, home_dir)
+    )
+    return _layer(_environment(environ, family), family), *from_files
 
 
-def _environment(environ: Mapping[str, str]) -> Iterable[tuple[str, str, str]]:
+def _environment(environ: Mapping[str, str], family: Family) -> Iterable[tuple[str, str, str]]:
     """Yield what the environment says, with the keys of ours in upper case, as `files.read` does."""
     seen: dict[str, str] = {}
     for name, text in environ.items():
-        key = name.upper()
-        if not key.startswith("MEMORY_"):
+        key = name.upper() if name.upper().startswith(family.prefix) else name
+        if not family.owns(key):
             continue
         if key in seen:
             raise ConfigError(f"{key} stands twice in the environment, as {seen[key]} and {name}; keep one of the two")
@@ -76,21 +128,24 @@ def _lines(path: Path) -> Iterable[tuple[str, str, str]]:
     return ((key, text, f"{path}:{number}") for key, (number, text) in files.read(path).items())
 
 
-def _layer(values: Iterable[tuple[str, str, str]]) -> Layer:
+def _layer(values: Iterable[tuple[str, str, str]], family: Family, *, is_from_project: bool = False) -> Layer:
     layer = {}
     for key, text, source in values:
-        if not key.startswith("MEMORY_"):
-            continue  # the keys of others, such as the agent's own
-        if key not in KEYS:
-            raise _unknown_key(key, source)
+        if not family.owns(key):
+            continue  # the keys of others
+        if key not in family.fields:
+            raise _unknown_key(key, source, family)
         # An empty value is "not set here": containers and CI pass variables through like that.
         if text.strip():
-            layer[KEYS[key]] = Given(key=key, text=text.strip(), source=source)
+            layer[family.fields[key]] = Given(
+                key=key, text=text.strip(), source=source, is_from_project=is_from_project
+            )
     return layer
 
 
-def _unknown_key(key: str, source: str) -> ConfigError:
+def _unknown_key(key: str, source: str, family: Family) -> ConfigError:
     # Without its value: whose key this is, nobody knows, and it may be a secret.
-    close = nearest(key.removeprefix("MEMORY_"), (known.removeprefix("MEMORY_") for known in KEYS))
-    hint = f"did you mean MEMORY_{close}?" if close else f"there are: {', '.join(KEYS)}"
+    known = [one for one in family.fields if one.startswith(family.prefix)]
+    close = nearest(key.removeprefix(family.prefix), (one.removeprefix(family.prefix) for one in known))
+    hint = f"did you mean {family.prefix}{close}?" if close else f"there are: {', '.join(known)}"
     return ConfigError(f"{key} from {source}: there is no such key; {hint}")

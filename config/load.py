@@ -72,10 +72,10 @@ def load(
     Raises:
         ConfigError: Any value is wrong; the message names the key, the value, what is allowed and where it stands.
     """
-    project, home = Path(project_dir or _working_dir()), Path(home_dir or Path.home())
+    project, home = Path(project_dir or working_dir()), Path(home_dir or Path.home())
     layers = layers_of(project, home, os.environ if environ is None else environ)
     _refuse_unknown(arguments)
-    given = _strongest(layers)
+    given = strongest(layers)
     values = _typed(layers, given) | arguments
     memory = _checked(values, {name: one for name, one in given.items() if name not in arguments})
     origins = {name: one.source for name, one in given.items()} | dict.fromkeys(arguments, "argument")
@@ -86,7 +86,12 @@ def load(
     )
 
 
-def _working_dir() -> Path:
+def working_dir() -> Path:
+    """Return where the search for the project's file begins.
+
+    Raises:
+        ConfigError: The directory is gone.
+    """
     try:
         return Path.cwd()
     except OSError as error:
@@ -99,7 +104,8 @@ def _refuse_unknown(arguments: Mapping[str, Any]) -> None:
             raise unknown_field(name)
 
 
-def _strongest(layers: tuple[Layer, ...]) -> dict[str, Given]:
+def strongest(layers: tuple[Layer, ...]) -> dict[str, Given]:
+    """Return what counts, by field: the first of the layers that says something."""
     return {name: given for layer in reversed(layers) for name, given in layer.items()}
 
 

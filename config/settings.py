@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from .layers import Layer, layers_of
 
 
-def _none_from_word(value: object) -> object:
+def none_from_word(value: object) -> object:
+    """Return None for the word, which takes back what a weaker place says."""
     return None if isinstance(value, str) and value.strip().lower() == "none" else value
 
 
@@ -52,11 +53,11 @@ class Settings(BaseSettings):
     compression_strategy: str | None = None
     preserve_system_prompts: bool | None = None
     preserve_tool_calls: bool | None = None
-    compression_model: Annotated[str | None, BeforeValidator(_none_from_word)] = None
-    max_cost_dollars: Annotated[float | None, BeforeValidator(_none_from_word)] = None
+    compression_model: Annotated[str | None, BeforeValidator(none_from_word)] = None
+    max_cost_dollars: Annotated[float | None, BeforeValidator(none_from_word)] = None
     protected_tools: Annotated[tuple[str, ...] | None, BeforeValidator(_names_from_text)] = None
     tool_policies: Annotated[dict[str, str] | None, BeforeValidator(_pairs_from_text)] = None
-    max_result_tokens: Annotated[int | None, BeforeValidator(_none_from_word)] = None
+    max_result_tokens: Annotated[int | None, BeforeValidator(none_from_word)] = None
     summary_timeout_seconds: float | None = None
     summary_input_tokens: int | None = None
 

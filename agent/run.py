@@ -1,0 +1,481 @@
+"""`aloop run`: a ReAct agent works on one task with a real model, and gives account of it at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from config import Loaded, LoadedAgent
+from memory import MemoryConfig, MemoryManager
+from memory.errors import AgentMemoryError, ConfigError
+from memory.events import Event
+from memory.messages import ToolCall, ToolResult
+
+from .agent import SYSTEM_PROMPT, ReActAgent
+from .base import AgentResult, EndReason, Step
+from .interrupts import Interrupts, interrupts
+from .llm import Delta, LLMResponse, ProviderModel, connect
+from .llm.connecting import PROVIDERS
+from .llm.errors import CredentialsError
+from .telemetry import Telemetry, TracedModel
+from .tools import Tool, Toolbox, recall_tool, standard_tools
+
+RunEnd: TypeAlias = EndReason | Literal["interrupted", "failed"]
+
+RESULT_TOKENS = 8_000
+"""`max_result_tokens` of a run that sets none; a quarter of the threshold where that is less."""
+_PAGE_CHARACTERS = 8_000
+
+_KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "openai": ("OPENAI_API_KEY",),
+    "openai-responses": ("OPENAI_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "gemini": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    "google-generativeai": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+}
+"""Under which names a key may stand in a file. LiteLLM looks in the environment for whichever provider it asks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be done, and with what."""
+
+    task: str
+    agent: LoadedAgent
+    memory: Loaded
+    root: Path
+    """The folder of the tools."""
+    system: str | None = None
+    """System prompt; None for the agent's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallReport:
+    """One tool call and what came of it."""
+
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+    result: str
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """One turn: what the model said and did, and where that left the context and the bill."""
+
+    iteration: int
+    text: str
+    calls: tuple[CallReport, ...]
+    events: tuple[Event, ...]
+    """What the memory did meanwhile."""
+    context_tokens: int
+    """After the step."""
+    cost_usd: float
+    """Of the run so far."""
+    cost_is_estimate: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values, without the texts of results."""
+        return {
+            "iteration": self.iteration,
+            "text": self.text,
+            "calls": [
+                {
+                    "name": call.name,
+                    "arguments": _parsed(call.arguments),
+                    "result_characters": len(call.result),
+                    "is_error": call.is_error,
+                }
+                for call in self.calls
+            ],
+            "events": [{"event": type(event).__name__, **asdict(event)} for event in self.events],
+            "context_tokens": self.context_tokens,
+            "cost_usd": self.cost_usd,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What a run came to."""
+
+    provider: str
+    model: str
+    end_reason: RunEnd
+    answer: str | None
+    """What the model said last, where it came to an end by itself."""
+    problem: str | None
+    """Why there is no answer, or why nothing more can follow it; None where all is well."""
+    steps: tuple[StepReport, ...]
+    remarks: tuple[str, ...]
+    """Requests that were repeated, and what else was logged of the model."""
+    is_request_cut_off: bool
+    """The model was answering when the run was interrupted: what its provider bills for that is in no figure."""
+    stats: dict[str, Any]
+    """As from `MemoryManager.get_stats`."""
+    exit_code: int
+    """0 answered, 1 not, 128 and the signal's number where one ended it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "provider": self.provider,
+            "model": self.model,
+            "end_reason": self.end_reason,
+            "answer": self.answer,
+            "problem": self.problem,
+            "steps": [step.as_dict() for step in self.steps],
+            "remarks": list(self.remarks),
+            "is_request_cut_off": self.is_request_cut_off,
+            "statistics": self.stats,
+        }
+
+
+class Watcher(Protocol):
+    """Is told what happens while it happens."""
+
+    def on_begin(self, order: Order, memory: MemoryConfig, tools: list[str]) -> None:
+        """The task is about to be given to the model."""
+        ...
+
+    def on_asking(self, context_tokens: int) -> None:
+        """The model is asked."""
+        ...
+
+    def on_delta(self, delta: Delta) -> None:
+        """A piece of its answer came."""
+        ...
+
+    def on_answer(self, response: LLMResponse) -> None:
+        """Its answer is whole; its tools run now."""
+        ...
+
+    def on_step(self, step: StepReport) -> None:
+        """The step is done."""
+        ...
+
+    def on_remark(self, text: str) -> None:
+        """A request is repeated, or something like it."""
+        ...
+
+    def on_interrupt(self) -> None:
+        """The user wants it to end; the step is being closed."""
+        ...
+
+    def on_kill(self) -> None:
+        """The process ends at once. Called in a signal handler."""
+        ...
+
+
+class Silence:
+    """Watches nothing."""
+
+    def on_begin(self, order: Order, memory: MemoryConfig, tools: list[str]) -> None: ...
+    def on_asking(self, context_tokens: int) -> None: ...
+    def on_delta(self, delta: Delta) -> None: ...
+    def on_answer(self, response: LLMResponse) -> None: ...
+    def on_step(self, step: StepReport) -> None: ...
+    def on_remark(self, text: str) -> None: ...
+    def on_interrupt(self) -> None: ...
+    def on_kill(self) -> None: ...
+
+
+def run_task(order: Order, watcher: Watcher) -> RunReport:
+    """Work on a task until it is done, a limit ends it, or the user does.
+
+    Raises:
+        ConfigError: What was ordered cannot be begun: no model is named, the key is missing, there is no such folder.
+        MissingDependencyError: The provider's SDK is not installed.
+    """
+    if not order.task.strip():
+        raise ConfigError("the task is empty; give --task a text, or - to read it from standard input", field="task")
+    with _remarks_to(watcher.on_remark) as remarks:
+        return asyncio.run(_Run(order, watcher, remarks).work())
+
+
+class _Run:
+    """One run: builds the agent, lets it work, keeps what happened."""
+
+    def __init__(self, order: Order, watcher: Watcher, remarks: list[str]) -> None:
+        self._order = order
+        self._watcher = watcher
+        self._remarks = remarks
+        self._steps: list[StepReport] = []
+        self._events: list[Event] = []
+        self._running: LLMResponse | None = None
+        """The answer whose tools run now."""
+        self._is_asking = False
+        self._telemetry = _telemetry()
+        self._model = _connected(order.agent)
+        self._memory = self._new_memory()
+        self._toolbox = _WatchedToolbox(self._tools())
+        self._agent = self._new_agent()
+
+    async def work(self) -> RunReport:
+        """Run the agent to its end, whichever that is."""
+        self._watcher.on_begin(self._order, self._memory.config, [tool.name for tool in self._toolbox.tools])
+        with interrupts(self._watcher.on_interrupt, self._watcher.on_kill) as taken:
+            async with self._model:
+                return await self._worked(taken)
+
+    async def _worked(self, taken: Interrupts) -> RunReport:
+        try:
+            result = await self._agent.run(self._order.task)
+        except AgentMemoryError as error:
+            return self._report("failed", problem=str(error))
+        except asyncio.CancelledError:
+            if taken.signal is None:
+                raise
+            return self._report("interrupted", problem="interrupted", exit_code=taken.exit_code)
+        return self._finished(result)
+
+    # --- What the agent tells -----------------------------------------------------------------------------------------
+
+    def asking(self) -> None:
+        """Note that the model is asked."""
+        self._is_asking = True
+        self._watcher.on_asking(self._memory.current_tokens)
+
+    def answered(self, response: LLMResponse) -> None:
+        """Note what it answered, before its tools run."""
+        self._is_asking = False
+        self._toolbox.forget()
+        self._running = response
+        self._watcher.on_answer(response)
+
+    def _on_step(self, step: Step) -> None:
+        self._add_step(step.response, step.results)
+
+    def _add_step(self, response: LLMResponse, results: tuple[ToolResult, ...]) -> None:
+        calls = tuple(
+            CallReport(name=call.name, arguments=call.arguments, result=result.text, is_error=result.is_error)
+            for call, result in zip(response.tool_calls, results, strict=True)
+        )
+        stats = self._memory.get_stats()
+        step = StepReport(
+            iteration=len(self._steps) + 1,
+            text=response.content,
+            calls=calls,
+            events=tuple(self._events),
+            context_tokens=stats["current_tokens"],
+            cost_usd=stats["total_cost"],
+            cost_is_estimate=stats["cost_is_estimate"],
+        )
+        self._running = None
+        self._events.clear()
+        self._steps.append(step)
+        self._watcher.on_step(step)
+
+    def _on_event(self, event: Event) -> None:
+        self._events.append(event)
+        if self._telemetry is not None:
+            self._telemetry.on_event(event)
+
+    # --- How it ends --------------------------------------------------------------------------------------------------
+
+    def _finished(self, result: AgentResult) -> RunReport:
+        match result.end_reason:
+            case "answered" | "truncated" | "refused":
+                problem = result.overflow and f"nothing more can follow this answer: {result.overflow}"
+                return self._report(result.end_reason, answer=result.answer, problem=problem)
+            case "max_iterations":
+                asked = f"{result.iterations} time{'s' * (result.iterations != 1)}"
+                problem = f"the model was asked {asked} and gave no answer; raise --max-iterations to let it go on"
+                return self._report(result.end_reason, problem=problem)
+            case "budget_exceeded":
+                return self._report(result.end_reason, problem=result.answer)
+
+    def _report(
+        self, end: RunEnd, *, answer: str | None = None, problem: str | None = None, exit_code: int | None = None
+    ) -> RunReport:
+        if self._running is not None:  # its step was never told: it did not come to its end
+            self._add_step(self._running, tuple(map(self._toolbox.result_of, self._running.tool_calls)))
+        return RunReport(
+            provider=self._order.agent.agent.provider or "",
+            model=self._model.model,
+            end_reason=end,
+            answer=answer,
+            problem=problem,
+            steps=tuple(self._steps),
+            remarks=tuple(self._remarks),
+            is_request_cut_off=end == "interrupted" and self._is_asking,
+            stats=self._memory.get_stats(),
+            exit_code=int(end != "answered") if exit_code is None else exit_code,
+        )
+
+    # --- What it is made of -------------------------------------------------------------------------------------------
+
+    def _new_memory(self) -> MemoryManager:
+        llm = self._model if self._telemetry is None else TracedModel(self._model, self._telemetry)
+        return MemoryManager(
+            _memory_config(self._order.memory),
+            llm,
+            dialect=self._model.dialect,
+            model=self._model.model,
+            on_event=self._on_event,
+        )
+
+    def _new_agent(self) -> _WatchedAgent:
+        settings = self._order.agent.agent
+        return _WatchedAgent(
+            self._model,
+            run=self,
+            tools=self._toolbox,
+            memory=self._memory,
+            max_iterations=settings.max_iterations,
+            system_prompt=self._order.system or SYSTEM_PROMPT,
+            on_step=self._on_step,
+            on_delta=self._watcher.on_delta if settings.stream else None,
+            telemetry=self._telemetry,
+        )
+
+    def _tools(self) -> list[Tool]:
+        settings = self._order.agent.agent
+        try:
+            tools = standard_tools(
+                self._order.root, allow_writes=settings.allow_writes, allow_commands=settings.allow_commands
+            )
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+            raise ConfigError(f"--root: {error}", field="root") from error
+        # At one character a token a page is still shorter than what would be archived again at once.
+        page = min(_PAGE_CHARACTERS, self._memory.config.max_result_tokens or _PAGE_CHARACTERS)
+        return [*tools, recall_tool(self._memory, page_characters=page)]
+
+
+class _WatchedAgent(ReActAgent):
+    """Says when it asks, and what it was answered, before the tools run."""
+
+    def __init__(self, llm: ProviderModel, *, run: _Run, **options: Any) -> None:
+        super().__init__(llm, **options)
+        self._run = run
+
+    async def think(self) -> LLMResponse:
+        """Ask the model once, as `BaseAgent.think` says."""
+        self._run.asking()
+        response = await super().think()
+        self._run.answered(response)
+        return response
+
+
+class _WatchedToolbox(Toolbox):
+    """Keeps the results that there are, for a step that does not come to its end."""
+
+    def __init__(self, tools: list[Tool]) -> None:
+        super().__init__(tools)
+        self._results: dict[int, ToolResult] = {}
+
+    async def call(self, call: ToolCall) -> ToolResult:
+        """Run one call, as `Toolbox.call` says."""
+        result = self._results[id(call)] = await super().call(call)
+        return result
+
+    def forget(self) -> None:
+        """Begin with the calls of another answer."""
+        self._results.clear()
+
+    def result_of(self, call: ToolCall) -> ToolResult:
+        """Return what a call of the newest answer came to."""
+        ended = ToolResult(call_id=call.id, name=call.name, text="interrupted", is_error=True)
+        return self._results.get(id(call), ended)
+
+
+def _memory_config(loaded: Loaded) -> MemoryConfig:
+    """Return the memory's settings, with a limit for results where none is set and none was refused."""
+    config = loaded.memory
+    if loaded.source_of("max_result_tokens") != "default":
+        return config
+    return replace(config, max_result_tokens=max(200, min(RESULT_TOKENS, config.compression_threshold // 4)))
+
+
+def _connected(loaded: LoadedAgent) -> ProviderModel:
+    settings = loaded.agent
+    if not settings.provider or not settings.model:
+        raise _unnamed(loaded)
+    try:
+        return connect(
+            settings.provider,
+            settings.model,
+            api_key=loaded.api_key(*_KEY_VARIABLES.get(settings.provider, ())),
+            base_url=settings.base_url,
+            timeout_seconds=settings.timeout_seconds,
+            max_retries=settings.max_retries,
+        )
+    except CredentialsError as error:
+        variables = " or ".join(_KEY_VARIABLES[settings.provider])
+        raise ConfigError(
+            f"no key for {settings.provider}: set {variables} in the environment, or write it into ~/.aloop/config as "
+            "a line; `aloop demo` (make demo) needs none",
+            field="api_key",
+        ) from error
+    except ConfigError as error:
+        source = "argument" if error.field != "provider" else loaded.source_of("provider")
+        if source == "argument":
+            raise
+        raise ConfigError(f"ALOOP_PROVIDER from {source}: {error}", field=error.field) from error
+
+
+def _unnamed(loaded: LoadedAgent) -> ConfigError:
+    """Return the error for a model that nobody has named, with the ways to name it."""
+    settings = loaded.agent
+    lacking = [name for name in ("provider", "model") if not getattr(settings, name)]
+    provider = settings.provider or "openai"
+    options = f"--provider {provider} --model MODEL"
+    keys = f"ALOOP_PROVIDER={provider} ALOOP_MODEL={settings.model or 'MODEL'}"
+    return ConfigError(
+        f"no {' and no '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} named. Three ways to name one:\n"
+        f'  an option:   aloop run {options} --task "..."\n'
+        f"  a file:      {' and '.join(keys.split())}, a line each, in .aloop/config or ~/.aloop/config\n"
+        f"  a variable:  export {keys}\n"
+        f"Providers: {', '.join(PROVIDERS)}.\n"
+        "A server of your own (Ollama, LM Studio, vLLM): --provider openai --base-url http://localhost:11434/v1\n"
+        "Without a key and a model, `aloop demo` (make demo) shows the memory at work.",
+        field=lacking[0],
+    )
+
+
+def _telemetry() -> Telemetry | None:
+    """Return OpenTelemetry's, where it is installed and told something: then somebody may listen."""
+    if not any(name.startswith("OTEL_") for name in os.environ) or find_spec("opentelemetry") is None:
+        return None
+    from memory.integrations.opentelemetry import Telemetry as OpenTelemetry
+
+    return OpenTelemetry()
+
+
+@contextmanager
+def _remarks_to(tell: Callable[[str], None]) -> Iterator[list[str]]:
+    """Collect what is logged of the model's requests while the block runs, and pass it on."""
+    logger = logging.getLogger("agent.llm")
+    handler = _Remarks(tell)
+    logger.addHandler(handler)
+    try:
+        yield handler.texts
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Remarks(logging.Handler):
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+        self._tell(record.getMessage())
+
+
+def _parsed(arguments: str) -> Any:
+    """Return a call's arguments as JSON values, or as the model wrote them where they are none."""
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
