@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -27,14 +27,17 @@ _BODIES: Final = ("messages", "contents", "input")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """One recorded conversation. Its messages are shared between tests: read them, never change them."""
+    """One recorded conversation. Its messages are shared between tests: read them, never change them.
+
+    Of what was said nothing is in its `repr`, which pytest prints when a test fails.
+    """
 
     id: str
     dialect: DialectName
-    messages: list[dict[str, Any]]
-    system: Any = None
-    tools: Any = None
-    header: dict[str, Any]
+    messages: list[dict[str, Any]] = field(repr=False)
+    system: Any = field(default=None, repr=False)
+    tools: Any = field(default=None, repr=False)
+    header: dict[str, Any] = field(repr=False)
 
 
 def find_corpus() -> Path | None:
