@@ -40,6 +40,8 @@ def test_the_python_blocks_of_a_page_run_from_top_to_bottom(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(name, "test")  # an SDK's client cannot be made without one
     namespace: dict[str, Any] = {"__name__": "__page__"}
 
     for first_line, code in blocks(page):
