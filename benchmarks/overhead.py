@@ -33,8 +33,7 @@ from google import genai  # noqa: E402
 from google.genai import types  # noqa: E402
 from openai import OpenAI  # noqa: E402
 
-from memory import MemoryConfig, MemoryManager  # noqa: E402
-from memory.integrations import with_memory  # noqa: E402
+from memory import MemoryConfig, MemoryManager, with_memory  # noqa: E402
 from memory.messages import DialectName  # noqa: E402
 from memory.testing.simulators import ProviderSimulator  # noqa: E402
 

@@ -14,8 +14,7 @@ from typing import Any
 from google import genai
 from google.genai import types
 
-from memory import MemoryManager, format_stats
-from memory.integrations import memory_of, with_memory  # memory: line 1 of 2
+from memory import MemoryManager, format_stats, with_memory  # memory: line 1 of 2
 from memory.testing.simulators import Call, ProviderSimulator, Turn
 
 TASK = "Read the manual page by page. Which valve opens at 9 bar?"
@@ -53,9 +52,9 @@ async def main() -> None:
         simulated = types.HttpOptions(base_url=server.base_url)
         is_real = "GEMINI_API_KEY" in os.environ
         client = genai.Client() if is_real else genai.Client(http_options=simulated, api_key="test")
-        client = with_memory(client, MemoryManager())  # memory: line 2 of 2
+        client = with_memory(client, memory := MemoryManager())  # memory: line 2 of 2
         print(await loop(client))
-        print(format_stats(memory_of(client).get_stats()))  # what it did
+        print(format_stats(memory.get_stats()))  # what it did
         await client.aio.aclose()
 
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from openai import OpenAI
 
-from memory import MemoryManager, format_stats
-from memory.integrations import memory_of, with_memory  # memory: line 1 of 2
+from memory import MemoryManager, format_stats, with_memory  # memory: line 1 of 2
 from memory.testing.simulators import Call, ProviderSimulator, Turn
 
 TASK = "Read the manual page by page. Which valve opens at 9 bar?"
@@ -48,9 +47,9 @@ def main() -> None:
     with ProviderSimulator("openai_chat", script) as server:
         is_real = "OPENAI_API_KEY" in os.environ
         client = OpenAI() if is_real else OpenAI(base_url=server.base_url, api_key="test")
-        client = with_memory(client, MemoryManager())  # memory: line 2 of 2
+        client = with_memory(client, memory := MemoryManager())  # memory: line 2 of 2
         print(loop(client))
-        print(format_stats(memory_of(client).get_stats()))  # what it did
+        print(format_stats(memory.get_stats()))  # what it did
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -41,7 +40,7 @@ THIRD_PARTY = {
 OPTIONAL: dict[str, tuple[str, ...]] = {
     "openai": ("agent.llm.openai_chat", "agent.llm.openai_client", "agent.llm.openai_responses"),
     "anthropic": ("agent.llm.anthropic",),
-    "google": ("agent.llm.gemini", "agent.llm.google_generativeai", "memory.integrations._gemini_contents"),
+    "google": ("agent.llm.gemini", "agent.llm.google_generativeai", "memory.integrations.clients.gemini_contents"),
     "litellm": ("agent.llm.litellm", "memory.integrations.litellm"),
     "langchain": ("memory.integrations.langchain",),
     "langchain_core": ("memory.integrations.langchain",),
@@ -187,6 +186,10 @@ def test_import_memory_loads_nothing_but_itself_and_opens_nothing() -> None:
     result = json.loads(run_python(IMPORT, PYTHONDONTWRITEBYTECODE="1"))
 
     assert (result["loaded"], result["opened"]) == (["memory"], [])
+
+
+def test_import_memory_leaves_asyncio_to_those_who_await() -> None:
+    assert run_python("import memory, sys; print('asyncio' in sys.modules)").strip() == "False"
 
 
 def test_import_memory_costs_less_than_four_times_import_asyncio(tmp_path: Path) -> None:

@@ -8,6 +8,6 @@ loads it, and where it is missing says how to install it.
 
 from __future__ import annotations
 
-from ._clients import memory_of, with_memory
+from .clients import memory_of, with_memory
 
 __all__ = ["memory_of", "with_memory"]

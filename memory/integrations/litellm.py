@@ -27,9 +27,7 @@ from uuid import uuid4
 from ..errors import ConfigError, MissingDependencyError
 from ..manager import MemoryManager
 from ..messages import DialectName
-from ._calls import Call, Link
-from ._formats import Arguments, ChatCompletions
-from ._streams import delivered
+from .clients import Arguments, Call, ChatCompletions, Link, delivered
 
 try:
     from litellm.integrations.custom_logger import CustomLogger
@@ -184,9 +182,9 @@ class MemoryHook(CustomLogger):
             await conversation.link.arecover(exception)
 
     def _book(self, session_id: str | None, response: object) -> None:
-        conversation = self._known(session_id)
-        if conversation is not None:
-            conversation.link.book(response)
+        conversation, known = self._known(session_id), _CHAT.usage(response, None)
+        if conversation is not None and known is not None:
+            conversation.link.book(known)
 
     def _known(self, session_id: str | None) -> _Conversation | None:
         with self._lock:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, InvalidMessagesError, MessageError
-from ..manager import MemoryManager
-from ._formats import Arguments, Format, Known, countable_system, countable_tools
+from ...errors import ConfigError, InvalidMessagesError, MessageError
+from ...manager import MemoryManager
+from .formats import Arguments, Format, Known, countable_system, countable_tools
+
+if TYPE_CHECKING:
+    import asyncio
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +28,7 @@ class Link:
     def __init__(self, memory: MemoryManager) -> None:
         self.memory = memory
         self._lock = Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._alock = asyncio.Lock()
+        self._alock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._beside: object = None
 
     @property
@@ -97,10 +98,12 @@ class Link:
 
     def _lock_of_loop(self) -> asyncio.Lock:
         """Return the lock of the running loop: scripts call `asyncio.run` once for each turn."""
+        import asyncio  # a third of what `import memory` would cost; whoever awaits this has it loaded
+
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._alock = loop, asyncio.Lock()
-        return self._alock
+        if self._alock is None or self._alock[0] is not loop:
+            self._alock = loop, asyncio.Lock()
+        return self._alock[1]
 
 
 class Call:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
-from ..errors import ConfigError, MessageError
-from ..messages import DialectName
-from ..native import to_wire
-from ._gemini_contents import contents_of
+from ...errors import ConfigError, MessageError
+from ...messages import DialectName
+from ...native import to_wire
+from .gemini_contents import contents_of
 
 Arguments: TypeAlias = Mapping[str, Any]
 Known: TypeAlias = tuple[Any, str | None]

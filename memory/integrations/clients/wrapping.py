@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
-from ..errors import ConfigError
-from ..manager import MemoryManager
-from ._calls import Call, Link
-from ._formats import AnthropicMessages, ChatCompletions, Format, GenerateContent, Responses, is_given
-from ._proxy import Proxy, target_of
-from ._streams import AsyncBlock, Block, RawResponse, delivered
+from ...errors import ConfigError
+from ...manager import MemoryManager
+from .calls import Call, Link
+from .formats import AnthropicMessages, ChatCompletions, Format, GenerateContent, Responses, is_given
+from .proxy import Proxy, target_of
+from .streams import AsyncBlock, Block, RawResponse, delivered
 
 ClientT = TypeVar("ClientT")
 

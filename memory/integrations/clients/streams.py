@@ -10,8 +10,8 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from ._calls import Call
-from ._proxy import Proxy, point_at, target_of
+from .calls import Call
+from .proxy import Proxy, point_at, target_of
 
 
 def delivered(answer: object, call: Call) -> Any:
