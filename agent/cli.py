@@ -238,8 +238,6 @@ def run_command(
     if as_json:
         report = run.run_task(order, run.Silence())
         _print_json(report.as_dict())
-        if report.problem is not None:
-            _complain(report.problem)
     else:
         report = live.show(order, console=_out(), errors=Console(stderr=True, highlight=False))
     raise typer.Exit(report.exit_code)

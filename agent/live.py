@@ -120,7 +120,8 @@ class Screen:
             self._line(f"      {describe_event(event)}", style="green")
 
     def on_remark(self, text: str) -> None:
-        self._line(f"      {text}", style="yellow")
+        fields, _, sentence = text.rpartition(" | ")
+        self._line(f"      {sentence} ({fields})", style="yellow")
 
     def on_interrupt(self) -> None:
         self._doing = "ending the step; once more ends everything at once"
@@ -138,7 +139,8 @@ class Screen:
             self._line(_HEADINGS[report.end_reason], style="bold")
             self._print(report.answer or "(nothing)")
         if report.problem is not None:
-            self._errors.print(Text(self._plain(f"error: {report.problem}"), style="red"), soft_wrap=True)
+            kind = "error" if report.answer is None else "note"
+            self._errors.print(Text(self._plain(f"{kind}: {report.problem}"), style="red"), soft_wrap=True)
         self._line("")
         self._print(format_stats(report.stats))
         if report.is_request_cut_off:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -17,12 +17,12 @@ from config import Loaded, LoadedAgent
 from memory import MemoryConfig, MemoryManager
 from memory.errors import AgentMemoryError, ConfigError
 from memory.events import Event
-from memory.messages import ToolCall, ToolResult
+from memory.messages import DialectName, ToolCall, ToolResult, Wire
 
 from .agent import SYSTEM_PROMPT, ReActAgent
 from .base import AgentResult, EndReason, Step
 from .interrupts import Interrupts, interrupts
-from .llm import Delta, LLMResponse, ProviderModel, connect
+from .llm import Delta, LLMResponse, OnDelta, ProviderModel, connect
 from .llm.connecting import PROVIDERS
 from .llm.errors import CredentialsError
 from .telemetry import Telemetry, TracedModel
@@ -244,6 +244,10 @@ class _Run:
         self._is_asking = True
         self._watcher.on_asking(self._memory.current_tokens)
 
+    def failed(self) -> None:
+        """Note that it gave no answer."""
+        self._is_asking = False
+
     def answered(self, response: LLMResponse) -> None:
         """Note what it answered, before its tools run."""
         self._is_asking = False
@@ -284,7 +288,7 @@ class _Run:
     def _finished(self, result: AgentResult) -> RunReport:
         match result.end_reason:
             case "answered" | "truncated" | "refused":
-                problem = result.overflow and f"nothing more can follow this answer: {result.overflow}"
+                problem = f"nothing more can follow this answer: {result.overflow}" if result.overflow else None
                 return self._report(result.end_reason, answer=result.answer, problem=problem)
             case "max_iterations":
                 asked = f"{result.iterations} time{'s' * (result.iterations != 1)}"
@@ -323,11 +327,10 @@ class _Run:
             on_event=self._on_event,
         )
 
-    def _new_agent(self) -> _WatchedAgent:
+    def _new_agent(self) -> ReActAgent:
         settings = self._order.agent.agent
-        return _WatchedAgent(
-            self._model,
-            run=self,
+        return ReActAgent(
+            _WatchedModel(self._model, self),
             tools=self._toolbox,
             memory=self._memory,
             max_iterations=settings.max_iterations,
@@ -350,17 +353,37 @@ class _Run:
         return [*tools, recall_tool(self._memory, page_characters=page)]
 
 
-class _WatchedAgent(ReActAgent):
-    """Says when it asks, and what it was answered, before the tools run."""
+class _WatchedModel:
+    """Says when it is asked, and what it answered, before the tools run. Summaries are asked of the model itself."""
 
-    def __init__(self, llm: ProviderModel, *, run: _Run, **options: Any) -> None:
-        super().__init__(llm, **options)
+    def __init__(self, model: ProviderModel, run: _Run) -> None:
+        self._model = model
         self._run = run
 
-    async def think(self) -> LLMResponse:
-        """Ask the model once, as `BaseAgent.think` says."""
+    @property
+    def model(self) -> str:
+        return self._model.model
+
+    @property
+    def dialect(self) -> DialectName:
+        return self._model.dialect
+
+    async def call_async(
+        self,
+        messages: Sequence[object],
+        tools: Sequence[Wire] | None = None,
+        max_tokens: int | None = None,
+        *,
+        system: str | None = None,
+        on_delta: OnDelta | None = None,
+    ) -> LLMResponse:
+        """Answer a conversation, as `LLM.call_async` says."""
         self._run.asking()
-        response = await super().think()
+        try:
+            response = await self._model.call_async(messages, tools, max_tokens, system=system, on_delta=on_delta)
+        except Exception:
+            self._run.failed()
+            raise
         self._run.answered(response)
         return response
 
