@@ -23,7 +23,6 @@ from .run import CallReport, Order, RunEnd, RunReport, StepReport, run_task
 
 _INDENT = 25
 _MOST_TEXT_LINES = 12
-_SHORTEST_CALL = 24
 _STREAMED_LINES = 6
 _STREAMED_CHARACTERS = 4_000
 """More than this is never shown of an answer that is still being written."""
@@ -156,7 +155,7 @@ class Screen:
         yield from said[:_MOST_TEXT_LINES]
         if len(said) > _MOST_TEXT_LINES:
             yield f"({len(said) - _MOST_TEXT_LINES} more lines)"
-        width = self._width - _INDENT
+        width = max(40, self._width - _INDENT)
         yield from (_describe_outcome(call, width) for call in step.calls)
 
     def _now(self) -> Group:
@@ -200,10 +199,10 @@ def _describe_outcome(call: CallReport, width: int) -> str:
     called = _describe_call(call.name, call.arguments)
     if not call.is_error:
         outcome = f" -> {len(call.result):,} character{'s' * (len(call.result) != 1)}"
-        return cut(called, max(_SHORTEST_CALL, width - len(outcome))) + outcome
+        return cut(called, width - len(outcome)) + outcome
     outcome = f" -> {' '.join(call.result.split())}"
-    called = cut(called, max(_SHORTEST_CALL, width - len(outcome)))
-    return called + cut(outcome, max(_SHORTEST_CALL, width - len(called)))
+    called = cut(called, max(width // 2, width - len(outcome)))
+    return called + cut(outcome, width - len(called))
 
 
 def _describe_call(name: str, arguments: str) -> str:

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli import main
-from config.layers import KEYS
+from config import AgentSettings
+from config.agent import ALLOWED
+from config.layers import AGENT_KEYS, KEYS
 from memory import MemoryConfig
 from memory.config import PRESETS, allowed
 from memory.dialects import RULES
@@ -40,6 +42,7 @@ _SECTION = re.compile(
 )
 _COMMAND = re.compile(r"aloop (?P<arguments>.*?)(?: \| (?P<end>head|tail) -(?P<lines>\d+))?")
 _SECONDS = re.compile(r"\d+\.\d seconds")
+_PORT = re.compile(r"(?<=127\.0\.0\.1):\d+")
 
 
 def written_anew(page: Path) -> str:
@@ -58,7 +61,7 @@ def _scratch_directory() -> Iterator[Path]:
     """Give an empty working directory that is the home directory too, without settings in the environment."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory() as name, chdir(name):
-        for key in [key for key in os.environ if key.startswith("MEMORY_")]:
+        for key in [key for key in os.environ if key.startswith(("MEMORY_", "ALOOP_"))]:
             del os.environ[key]
         os.environ |= {"HOME": name, "COLUMNS": "100"}
         try:
@@ -120,8 +123,9 @@ class _Page:
         return "".join(lines[:count] if match["end"] == "head" else lines[-count:])
 
     def _shown(self, text: str) -> str:
-        """Return output as a page may show it: the scratch directory under a name, no spaces at the ends of lines."""
-        return re.sub(r"[ ]+$", "", text.replace(str(self._scratch), "/home/you"), flags=re.MULTILINE)
+        """Return output as a page may show it: paths and ports under a name, no spaces at the ends of lines."""
+        text = _PORT.sub(":8000", text.replace(str(self._scratch), "/home/you"))
+        return re.sub(r"[ ]+$", "", text, flags=re.MULTILINE)
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------
@@ -143,10 +147,20 @@ def _settings_table() -> str:
     return "\n".join(["| key | field | default | allowed |", "|---|---|---|---|", *rows])
 
 
+def _agent_table() -> str:
+    defaults = AgentSettings().model_dump()
+    rows = [f"| `{key}` | {_written(defaults[name])} | {_cell(ALLOWED[name])} |" for key, name in AGENT_KEYS.items()]
+    return "\n".join(["| key | default | allowed |", "|---|---|---|", *rows])
+
+
 def _default(name: str) -> str:
     field = next(field for field in fields(MemoryConfig) if field.name == name)
     value = getattr(MemoryConfig(), name)
     assert field.default is not MISSING or field.default_factory is not MISSING
+    return _written(value)
+
+
+def _written(value: object) -> str:
     if isinstance(value, tuple | dict) or value is None:
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
@@ -176,6 +190,7 @@ def _families_table() -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "settings": _settings_table,
+    "agent settings": _agent_table,
     "presets": _presets_table,
     "families": _families_table,
     "rules openai_chat": lambda: _rules_table("openai_chat"),
