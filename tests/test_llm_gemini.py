@@ -291,7 +291,8 @@ async def test_a_missing_signature_is_no_matter_of_luck() -> None:
 @pytest.mark.usefixtures("_any_http_library")
 @both_ways
 @pytest.mark.parametrize(
-    "fault", [Fault("rate_limit", retry_after_seconds=0.01), "overloaded", "server_error", "stream_error"]
+    "fault",
+    [Fault("rate_limit", retry_after_seconds=0.01), "overloaded", "server_error", "stream_error", "malformed_json"],
 )
 async def test_what_may_pass_is_asked_again(fault: Fault | FaultKind, is_streamed: bool) -> None:
     _, on_delta = shows(is_streamed)

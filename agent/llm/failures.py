@@ -106,6 +106,7 @@ _LOST = frozenset(
         "ClientConnectionError",  # aiohttp
         "ClientPayloadError",
         "JSONDecodeError",  # the line of a stream that was cut
+        "UnknownApiResponseError",  # the same, as google-genai says it
     }
 )
 """Names of exception classes that mean "no connection" or "cut short", theirs or of a class they derive from."""
