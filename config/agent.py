@@ -31,7 +31,8 @@ def _address(text: str) -> str:
     return text
 
 
-_Name = Annotated[str | None, BeforeValidator(none_from_word), Field(min_length=1)]
+_Name = Annotated[Annotated[str, Field(min_length=1)] | None, BeforeValidator(none_from_word)]
+_Address = Annotated[Annotated[str, AfterValidator(_address)] | None, BeforeValidator(none_from_word)]
 
 
 class AgentSettings(BaseModel):
@@ -43,7 +44,7 @@ class AgentSettings(BaseModel):
     """As `agent.connect` knows it."""
     model: _Name = None
     """As the provider writes it."""
-    base_url: Annotated[str | None, AfterValidator(_address), BeforeValidator(none_from_word)] = None
+    base_url: _Address = None
     """Address of a compatible server; None: the provider's own."""
     stream: bool = True
     """Show answers while they are written."""
