@@ -138,7 +138,8 @@ def test_a_context_that_is_too_long_becomes_strictly_smaller_and_fits(
 
     assert memory.current_tokens <= size // 2
     assert memory.get_context_for_llm() != before
-    assert memory.get_stats()["max_context_tokens"] == size // 2
+    # Two counts of one text differ, so not all of what the provider allows is used.
+    assert memory.get_stats()["max_context_tokens"] == pytest.approx(size / 2 * 0.95, abs=2)
 
 
 def test_the_limit_that_was_learned_holds_from_then_on() -> None:
