@@ -83,9 +83,10 @@ class Accounts:
 
     def report(self, usage: Usage, source: object, model: str | None) -> None:
         """Book what a provider reported; the same source twice counts once."""
-        if carrier(source) is self._reported:  # a response that is added and recorded too
+        reported = carrier(source)
+        if reported is self._reported:  # a response that is added and recorded too
             return
-        self._reported = carrier(source)
+        self._reported = reported
         if self.ledger.report(usage, model=model):
             self._size.learn(message_tokens=self._sent_tokens, reported_tokens=usage.input_tokens)
 

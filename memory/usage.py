@@ -7,7 +7,7 @@ Gemini keeps thoughts apart from the answer. Here input and output are always th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .errors import MessageError
@@ -60,9 +60,9 @@ def read_usage(response_or_usage: object) -> Usage | None:
     """
     if response_or_usage is None or isinstance(response_or_usage, Usage):
         return response_or_usage
-    if (carried := carried_usage(response_or_usage)) is not None:
-        return carried
     fields = _Fields(response_or_usage)
+    if (inner := _carried(fields)) is not None and (carried := read_usage(inner)) is not None:
+        return carried
     if fields.has("prompt_tokens"):
         return _openai_chat(fields)
     if fields.has("prompt_token_count", "promptTokenCount", "candidates_token_count", "candidatesTokenCount"):
@@ -80,23 +80,28 @@ def carried_usage(message: object) -> Usage | None:
     Looks at the response's `usage` (or Gemini's `usage_metadata`) alone: a message has fields named `input` and
     `output` that count no tokens.
     """
-    inner = carrier(message)
-    return None if inner is message else read_usage(inner)
+    return read_usage(_carried(_Fields(message)))
 
 
 def carrier(response_or_usage: object) -> object:
     """Return the very object that holds the counts: a response's usage, else what was given."""
+    inner = _carried(_Fields(response_or_usage))
+    return response_or_usage if inner is None else inner
+
+
+def _carried(response: _Fields) -> object | None:
     for name in ("usage", "usage_metadata", "usageMetadata"):
-        inner = _field(response_or_usage, name)
+        inner = response.get(name)
         if inner is not None and not callable(inner):
             return inner
-    return response_or_usage
+    return None
 
 
 def read_model(response: object) -> str | None:
     """Return the model that a response says it came from, or None."""
+    fields = _Fields(response)
     for name in ("model", "model_version", "modelVersion", "model_name"):
-        value = _field(response, name)
+        value = fields.get(name)
         if isinstance(value, str) and value:
             return value
     return None
@@ -212,13 +217,19 @@ def _usage(whole: int, answer: int, *, reads: int = 0, writes: int = 0, hour: in
 class _Fields:
     """Token counts of an object or a mapping, by name; what is missing or None counts 0."""
 
+    __slots__ = ("get",)
+
     def __init__(self, source: object) -> None:
-        self._source = source
+        self.get = _getter(source)
+        """Returns what has a name, None where nothing has it."""
 
     def has(self, *names: str) -> bool:
         """Whether one of these is set. Containers and methods that happen to have the name are not counts."""
-        values = (_field(self._source, name) for name in names)
-        return any(not (value is None or callable(value) or isinstance(value, Mapping | list)) for value in values)
+        for name in names:
+            value = self.get(name)
+            if not (value is None or callable(value) or isinstance(value, (dict, list, Mapping))):
+                return True
+        return False
 
     def count(self, *names: str) -> int:
         """Return the first of these that is set and not 0, else 0.
@@ -226,20 +237,43 @@ class _Fields:
         Raises:
             MessageError: One is no whole number >= 0.
         """
-        values = ((name, _field(self._source, name)) for name in names)
-        return next((count for name, value in values if value is not None and (count := _whole_number(name, value))), 0)
+        for name in names:
+            value = self.get(name)
+            if value is not None and (count := _whole_number(name, value)):
+                return count
+        return 0
 
     def inner(self, *names: str) -> _Fields:
-        return _Fields(next((inner for name in names if (inner := _field(self._source, name)) is not None), None))
+        for name in names:
+            if (found := self.get(name)) is not None:
+                return _Fields(found)
+        return _NOTHING
 
 
 def _whole_number(name: str, value: object) -> int:
+    if type(value) is int and value >= 0:
+        return value
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf and value == int(value):
         return int(value)
     raise MessageError(f"usage: {name} must be a whole number of tokens >= 0, got {value!r}")
 
 
-def _field(source: object, name: str) -> object:
+def _getter(source: object) -> Callable[[str], object]:
     if isinstance(source, (dict, Mapping)):  # dict first: asking an abstract class is ten times slower
-        return source.get(name)
-    return getattr(source, name, None)
+        return source.get
+    if not hasattr(type(source), "__pydantic_extra__"):
+        return lambda name: getattr(source, name, None)
+    extra = getattr(source, "__pydantic_extra__", None) or {}
+
+    def get(name: str) -> object:
+        # Most names that are asked for are missing, and a Pydantic model, which SDKs' responses are, takes its time
+        # to say so. This is its own order: what Python finds, then the fields that came without being declared.
+        try:
+            return object.__getattribute__(source, name)
+        except AttributeError:
+            return extra.get(name)
+
+    return get
+
+
+_NOTHING = _Fields({})
