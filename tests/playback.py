@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
 from typing import Any, Literal, TypeAlias
 
 import aiohttp
-import httpx
 from google.genai import types
 
 from agent.base import AgentResult, BaseAgent
@@ -26,12 +26,12 @@ from agent.llm import LLM, ProviderModel, connect
 from agent.llm.retrying import RetryPolicy
 from agent.tools import Toolbox
 from memory import CompressionStrategy, MemoryConfig, MemoryManager
-from memory.dialects import dialect_named
-from memory.errors import MessageError
-from memory.integrations import with_memory
-from memory.messages import DialectName, Reading, ToolCall, ToolResult, Wire
+from memory.dialects import dialect_named, validate
+from memory.errors import AgentMemoryError
+from memory.integrations import memory_of, with_memory
+from memory.messages import DialectName, Issue, Reading, ToolCall, ToolResult, Wire
 from memory.native import to_wire
-from memory.testing.simulators import AnswerSource, Exchange, Playback, ProviderSimulator, Request
+from memory.testing.simulators import AnswerSource, Exchange, Metered, Playback, ProviderSimulator, Request
 from memory.testing.simulators.faults import Faults
 from memory.tokens import TiktokenCounter
 from memory.window import reference
@@ -63,14 +63,19 @@ SUMMARY_MODELS: Mapping[DialectName, str] = {
     "openai_chat": "gpt-4o-mini",
     "openai_responses": "gpt-5-mini",
     "anthropic": "claude-haiku-4-5",
-    "gemini": "gemini-2.5-flash",
+    "gemini": "gemini-2.5-flash-lite",
 }
 SUMMARY = "The user's task stands. Files were read and changed, commands were run, and their results are known."
 KEY = "test"
 LARGEST_CONTEXT_TOKENS = 250_000
 MOST_FAILURES_IN_A_ROW = 30
-TRANSPORT_ERRORS = (httpx.HTTPError, aiohttp.ClientError, TimeoutError, json.JSONDecodeError)
-"""What google-genai lets through from the library below it, and from broken JSON."""
+NO_ANSWER: tuple[type[Exception], ...] = (
+    *SDK_ERRORS,
+    *(getattr(import_module(name), "HTTPError") for name in ("httpx", "httpx2") if find_spec(name)),  # noqa: B009
+    *(TimeoutError, ValueError, AssertionError, AttributeError, aiohttp.ClientError),
+)
+"""How a caller of a bare SDK finds out that there is no answer: from its errors, from the HTTP library's, which pass
+through streams, from JSON that ends too early, from what is missing in an answer or in the SDK's own snapshot of it."""
 _LONG_SECONDS = 60.0
 Signing: TypeAlias = Literal["none", "recorded", "every answer"]
 
@@ -96,8 +101,12 @@ class Run:
     """What the provider signs, and then checks: nothing, the recorded reasoning, or reasoning before every answer."""
     is_summarised: bool = False
     """A model writes the summaries, over the same wire."""
-    faults: Faults = ()
+    faults: Faults = field(default=(), repr=False)
     timeout_seconds: float = _LONG_SECONDS
+    """Longest silence of the provider."""
+    context_window_tokens: int | None = None
+    """Of the provider, which the memory has to find out; in four characters each."""
+    retries: RetryPolicy = field(default=HASTY, repr=False)
 
     @property
     def dialect(self) -> DialectName:
@@ -125,6 +134,10 @@ class Outcome:
     compressions: int
     by_model: int
     """Requests for a summary."""
+    learned_tokens: int = LARGEST_CONTEXT_TOKENS
+    """What the memory takes for the longest context in the end."""
+    ended_by: str = ""
+    """The type of our error that ended the run before the recording did; empty if none did."""
     problems: tuple[str, ...] = field(default=())
     """What is not as it should be; empty if all is."""
 
@@ -167,8 +180,15 @@ async def play(run: Run) -> Outcome:
     """Drive a recording to its end, and look at what became of it."""
     playback = Playback(run.recorded.messages, run.dialect)
     with _server(run, playback) as server:
-        memory, answers = await (_by_sdk if run.door == SDK_DOOR else _by_agent)(run, server, playback)
-        return _outcome(run, server.requests, playback, memory, answers)
+        played = await (_by_sdk if run.door == SDK_DOOR else _by_agent)(run, server, playback)
+        return _outcome(run, server.requests, playback, played)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Played:
+    memory: MemoryManager
+    answers: Sequence[str]
+    error: AgentMemoryError | None
 
 
 def _server(run: Run, playback: AnswerSource) -> ProviderSimulator:
@@ -179,6 +199,7 @@ def _server(run: Run, playback: AnswerSource) -> ProviderSimulator:
         binds_thinking=run.signing != "none",
         checks_signatures=run.signing != "none",
         adds_reasoning=run.signing == "every answer",
+        context_window_tokens=run.context_window_tokens,
         faults=run.faults,
     )
 
@@ -247,7 +268,8 @@ class PlayedAgent(BaseAgent):
         self.answers: list[str] = []
 
     async def run(self, task: str = "") -> AgentResult:
-        for message in self._playback.opening:
+        """Play to the end; a second call goes on where the first one failed."""
+        for message in self._playback.opening if not self.memory.short_term else ():
             await self.memory.add_message(message)
         while not self._playback.is_over:
             response = await self.think()
@@ -258,19 +280,33 @@ class PlayedAgent(BaseAgent):
         return AgentResult(answer=self.answers[-1], end_reason="answered", iterations=len(self.answers))
 
 
-async def _by_agent(run: Run, server: ProviderSimulator, playback: Playback) -> tuple[MemoryManager, list[str]]:
-    async with connected(run.door, run.model, server, timeout_seconds=run.timeout_seconds) as llm:
-        system = run.recorded.system if isinstance(run.recorded.system, str) else None
-        agent = PlayedAgent(
-            llm,
-            playback,
-            memory=manager(run, llm),
-            # Where it is a message, the recording has it as one.
-            system_prompt=system if run.dialect in ("anthropic", "gemini", "openai_responses") else None,
-            on_delta=_ignore if run.is_streamed else None,
-        )
-        await agent.run()
-        return agent.memory, agent.answers
+async def _by_agent(run: Run, server: ProviderSimulator, playback: Playback) -> _Played:
+    options = {"timeout_seconds": run.timeout_seconds, "retries": run.retries}
+    async with connected(run.door, run.model, server, **options) as llm:
+        agent = agent_for(run, llm, playback)
+        error = await _failure(agent.run())
+        return _Played(memory=agent.memory, answers=agent.answers, error=error)
+
+
+def agent_for(run: Run, llm: LLM, playback: Playback) -> PlayedAgent:
+    """Return the agent of a run, on a memory of its own."""
+    return PlayedAgent(
+        llm,
+        playback,
+        memory=manager(run, llm),
+        # Where it is a message, the recording has it as one.
+        system_prompt=run.recorded.system if run.dialect != "openai_chat" else None,
+        on_delta=_ignore if run.is_streamed else None,
+    )
+
+
+async def _failure(work: Awaitable[object]) -> AgentMemoryError | None:
+    """Return the error of ours that ends the work early."""
+    try:
+        await work
+    except AgentMemoryError as error:
+        return error
+    return None
 
 
 def _ignore(_delta: object) -> None:
@@ -326,12 +362,12 @@ def caller_for(run: Run, tool_names: Sequence[str]) -> Caller:
     match run.dialect:
         case "openai_chat":
             functions = [{"name": name, "parameters": schema} for name in tool_names]
-            return _Chat(model=run.model, tools=[{"type": "function", "function": one} for one in functions])
+            return _Chat(model=run.model, **_tools([{"type": "function", "function": one} for one in functions]))
         case "openai_responses":
             tools = [{"type": "function", "name": name, "parameters": schema, "strict": False} for name in tool_names]
-            return _Responses(model=run.model, tools=tools)
+            return _Responses(model=run.model, **_tools(tools))
         case "anthropic":
-            return _Anthropic(model=run.model, tools=[{"name": name, "input_schema": schema} for name in tool_names])
+            return _Anthropic(model=run.model, **_tools([{"name": one, "input_schema": schema} for one in tool_names]))
     declared = [types.FunctionDeclaration(name=name, parameters_json_schema=schema) for name in tool_names]
     config = types.GenerateContentConfig(
         tools=[types.Tool(function_declarations=declared)] if declared else None,
@@ -340,16 +376,23 @@ def caller_for(run: Run, tool_names: Sequence[str]) -> Caller:
     return _Gemini(model=run.model, config=config)
 
 
-async def _by_sdk(run: Run, server: ProviderSimulator, playback: Playback) -> tuple[MemoryManager, list[str]]:
+def _tools(tools: list[dict[str, Any]]) -> dict[str, Any]:
+    # OpenAI refuses an empty list.
+    return {"tools": tools} if tools else {}
+
+
+async def _by_sdk(run: Run, server: ProviderSimulator, playback: Playback) -> _Played:
     way, connections = _way(run), Connections()
     caller = caller_for(run, playback.tool_names)
+    answers: list[str] = []
     async with connected(AGENT_DOORS[run.dialect][0], run.model, server) as writer:
         memory = manager(run, writer)
         try:
-            client = _impatient(connections.open(caller, way, server, KEY), run)
-            return memory, await _own_list(caller, way, with_memory(client, memory), playback, memory)
+            client = with_memory(_impatient(connections.open(caller, way, server, KEY), run), memory)
+            error = await _failure(_own_list(caller, way, client, playback, answers))
         finally:
             await connections.close()
+    return _Played(memory=memory, answers=answers, error=error)
 
 
 def _way(run: Run) -> str:
@@ -368,17 +411,15 @@ def _impatient(client: Any, run: Run) -> Any:
     return client.with_options(timeout=run.timeout_seconds)
 
 
-async def _own_list(caller: Caller, way: str, client: Any, playback: Playback, memory: MemoryManager) -> list[str]:
+async def _own_list(caller: Caller, way: str, client: Any, playback: Playback, answers: list[str]) -> None:
     """The loop of a caller who builds the full list and knows of no memory."""
     messages: list[Any] = list(playback.opening)
-    answers: list[str] = []
     while not playback.is_over:
         said = await _until_answered(playback, partial(ask, caller, way, client, messages))
         answers.append(_text(said, caller.dialect))
         messages += [*said, *playback.replies()]
     # The memory sees a list when it is sent; the end of this one never is.
-    await memory.follow(messages)
-    return answers
+    await memory_of(client).follow(messages)
 
 
 async def _until_answered(playback: Playback, request: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
@@ -387,7 +428,7 @@ async def _until_answered(playback: Playback, request: Callable[[], Awaitable[li
     for _ in range(MOST_FAILURES_IN_A_ROW):
         try:
             said = await request()
-        except (*SDK_ERRORS, *TRANSPORT_ERRORS, MessageError):
+        except NO_ANSWER:
             continue
         if playback.served > served:
             return said
@@ -401,10 +442,9 @@ def _text(said: Sequence[Any], dialect: DialectName) -> str:
 # --- What became of it ------------------------------------------------------------------------------------------------
 
 
-def _outcome(
-    run: Run, requests: Sequence[Exchange], playback: Playback, memory: MemoryManager, answers: Sequence[str]
-) -> Outcome:
-    stats = memory.get_stats()
+def _outcome(run: Run, requests: Sequence[Exchange], playback: Playback, played: _Played) -> Outcome:
+    memory, stats = played.memory, played.memory.get_stats()
+    is_cut = played.error is not None
     return Outcome(
         name=run.name,
         requests=len(requests),
@@ -412,14 +452,21 @@ def _outcome(
         faulty=sum(one.fault is not None for one in requests),
         compressions=stats["compression_count"],
         by_model=_calls_for_summaries(memory),
+        learned_tokens=stats["max_context_tokens"],
+        ended_by=type(played.error).__name__ if is_cut else "",
         problems=(
-            *_refusals(requests),
-            *(() if playback.is_over else ("the recording was not played to its end",)),
-            *lost(run.recorded.messages, memory, run.dialect),
-            *_unanswered(run, answers),
+            *_refusals(requests, window_is_known=run.context_window_tokens is None),
+            *(() if playback.is_over or is_cut else ("the recording was not played to its end",)),
+            *lost(run.recorded.messages, memory, run.dialect, is_cut=is_cut),
+            *(() if is_cut else _unanswered(run, played.answers)),
+            *(f"the context breaks {issue.code}" for issue in _errors(memory, run.dialect)),
             *miscounted(requests, stats),
         ),
     )
+
+
+def _errors(memory: MemoryManager, dialect: DialectName) -> list[Issue]:
+    return [issue for issue in validate(memory.messages, dialect) if issue.severity == "error"]
 
 
 def _calls_for_summaries(memory: MemoryManager) -> int:
@@ -427,9 +474,19 @@ def _calls_for_summaries(memory: MemoryManager) -> int:
     return totals.calls if totals else 0
 
 
-def _refusals(requests: Sequence[Exchange]) -> Iterator[str]:
-    rules = Counter(one.refusal.rule or one.refusal.kind for one in requests if one.refusal is not None)
+def _refusals(requests: Sequence[Exchange], *, window_is_known: bool) -> Iterator[str]:
+    refused = [one for one in requests if one.refusal is not None]
+    if not window_is_known:
+        refused = [one for one in refused if not _is_too_long(one)]
+    rules = Counter(one.refusal.rule or one.refusal.kind for one in refused if one.refusal is not None)
     yield from (f"{number} requests were refused by {rule}" for rule, number in rules.items())
+
+
+def _is_too_long(exchange: Exchange) -> bool:
+    words = exchange.refusal.message if exchange.refusal is not None else ""
+    return any(
+        part in words for part in ("maximum context length", "context window", "too long", "exceeds the maximum")
+    )
 
 
 def _unanswered(run: Run, answers: Sequence[str]) -> Iterator[str]:
@@ -447,31 +504,55 @@ def _unanswered(run: Run, answers: Sequence[str]) -> Iterator[str]:
         yield "the last answer is not the recorded one"
 
 
-def lost(recorded: Sequence[Wire], memory: MemoryManager, dialect: DialectName) -> Iterator[str]:
-    """Yield what of a recording is not kept, or not once, in archive and context together."""
+def lost(
+    recorded: Sequence[Wire], memory: MemoryManager, dialect: DialectName, *, is_cut: bool = False
+) -> Iterator[str]:
+    """Yield what of a recording is not kept, or not once, in archive and context together.
+
+    `is_cut`: as far as the run came before an error ended it.
+    """
     in_context = {id(message) for message in memory.origins() if message is not None}
     archived = [record.seq for record in memory.archive]
+    known = set(archived)
     kept = []
     for seq in range(1, memory.get_stats()["message_count"] + 1):
         kept.append(memory.original(reference(seq)))
-        if id(kept[-1]) not in in_context and seq not in set(archived):
+        if id(kept[-1]) not in in_context and seq not in known:
             yield f"r{seq} is neither in the context nor in the archive"
-    if len(archived) != len(set(archived)):
+    if len(archived) != len(known):
         yield "the archive holds a message twice"
-    expected, found = _contents(recorded, dialect), _contents(kept, dialect)
-    yield from (f"{what} differ" for what in expected if expected[what] != found[what])
+    yield from _contents(recorded, dialect).differences(_contents(kept, dialect), is_cut=is_cut)
 
 
-def _contents(messages: Sequence[object], dialect: DialectName) -> dict[str, object]:
-    """Return all that was said, called and answered, whatever messages it is divided into."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    """All that was said, called and answered, whatever messages it is divided into."""
+
+    text: str
+    calls: list[tuple[str, object]]
+    results: Counter[str]
+    """Without order: our agent writes the results of parallel calls in the order of the calls."""
+
+    def differences(self, other: _Contents, *, is_cut: bool) -> Iterator[str]:
+        """Yield in what the other one differs; of one that is cut, in what it is no beginning of this."""
+        text, calls, results = self.text, self.calls, self.results
+        if is_cut:
+            text, calls, results = text[: len(other.text)], calls[: len(other.calls)], results & other.results
+        if text != other.text:
+            yield "texts differ"
+        if calls != other.calls:
+            yield "calls differ"
+        if results != other.results:
+            yield "results differ"
+
+
+def _contents(messages: Sequence[object], dialect: DialectName) -> _Contents:
     readings = [dialect_named(dialect).read(to_wire(message)) for message in messages]
-    calls = [(call.name, _arguments(call)) for reading in readings for call in reading.calls]
-    return {
-        "texts": _bare("".join(reading.text for reading in readings)),
-        "calls": calls,
-        # Sorted, because our agent writes those of parallel calls in the order of the calls.
-        "results": sorted(_bare(result.text) for reading in readings for result in reading.results),
-    }
+    return _Contents(
+        text=_bare("".join(reading.text for reading in readings)),
+        calls=[(call.name, _arguments(call)) for reading in readings for call in reading.calls],
+        results=Counter(_bare(result.text) for reading in readings for result in reading.results),
+    )
 
 
 def _bare(text: str) -> str:
@@ -486,16 +567,25 @@ def _arguments(call: ToolCall) -> object:
 
 
 def miscounted(requests: Sequence[Exchange], stats: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the sums in which the statistics are not what the provider reported."""
-    used = [one.used for one in requests if one.used is not None and one.fault is None]
-    sums = {
-        "total_input_tokens": sum(one.input_tokens for one in used),
-        "total_output_tokens": sum(one.output_tokens for one in used),
-        "cached_tokens": sum(one.cache_read_tokens for one in used),
-    }
-    yield from (
-        f"{name} is {stats[name]}, reported was {total}" for name, total in sums.items() if stats[name] != total
-    )
+    """Yield the sums in which the statistics are not what the provider reported.
+
+    What an answer cost that broke off is known only as far as it was reported; then the sums are bounds.
+    """
+    whole = [one.used for one in requests if one.used is not None and one.fault is None]
+    broken = [one.used for one in requests if one.used is not None and one.fault is not None]
+    for name, of in _SUMS.items():
+        least, most = sum(map(of, whole)), sum(map(of, whole)) + _ESTIMATE * sum(map(of, broken))
+        if not least <= stats[name] <= most:
+            yield f"{name}: {stats[name]}, reported {least}" + (f" to {most}" if broken else "")
+
+
+_SUMS: Mapping[str, Callable[[Metered], int]] = {
+    "total_input_tokens": lambda used: used.input_tokens,
+    "total_output_tokens": lambda used: used.output_tokens,
+    "cached_tokens": lambda used: used.cache_read_tokens,
+}
+_ESTIMATE = 2
+"""Nobody's tokens are the simulator's; an estimate of ours may be that many times its count."""
 
 
 # --- Many runs --------------------------------------------------------------------------------------------------------
