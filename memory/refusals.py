@@ -49,7 +49,15 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        current = current.__cause__ or _context(current)
+
+
+def _context(error: BaseException) -> BaseException | None:
+    """Return what was being handled when the error came.
+
+    Not of a provider's answer: that was about a request before it, which may have been recovered from already.
+    """
+    return None if error.__suppress_context__ or _status(error) is not None else error.__context__
 
 
 def _overflow(error: BaseException, text: str) -> Refusal | None:
@@ -76,9 +84,16 @@ _N = r"(?P<{}>\d[\d,]*)"
 _SIZES = tuple(
     Pattern(pattern, re.IGNORECASE | re.DOTALL)
     for pattern in (
-        # OpenAI and vLLM; the last group only where the completion is counted in (vllm-project/vllm#20409).
+        # OpenAI, OpenRouter and vLLM: messages, perhaps functions, and the answer where one was asked for
+        # (vllm-project/vllm#20409).
         rf"maximum context length is {_N.format('limit')} tokens.{{0,80}}?(?:requested|resulted in)(?: about| over)? "
-        rf"{_N.format('whole')} tokens(?: \({_N.format('input')} (?:in|of) [^,;)]*[,;] {_N.format('output')} )?",
+        rf"{_N.format('whole')} tokens(?: \([^)]*?[,;] (?:and )?{_N.format('output')} (?:in|for) the "
+        r"(?:completion|output))?",
+        # vLLM since then; of the second the size of the input is only a lower bound, where it stopped counting.
+        rf"maximum context length is {_N.format('limit')} tokens and your request has {_N.format('input')} input "
+        rf"tokens \({_N.format('output')} >",
+        rf"maximum context length is {_N.format('limit')} tokens.{{0,40}}?requested {_N.format('output')} output "
+        r"tokens and your prompt contains at least",
         # Anthropic, the prompt alone (anthropics/claude-code#12186) and with the answer (docker/docker-agent#569).
         rf"prompt is too long: {_N.format('input')} tokens > {_N.format('limit')}",
         rf"exceed context limit: {_N.format('input')} \+ {_N.format('output')} > {_N.format('limit')}",

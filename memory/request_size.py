@@ -26,7 +26,8 @@ class RequestSize:
         """Say what travels beside the messages from now on. Return whether that is something else than before."""
         if (system, tools) == self._beside:
             return False
-        self._beside = (system, tools)
+        # Copies: a caller may go on working on its own lists.
+        self._beside = (_copied(system), _copied(tools))
         tools_tokens = self._counter.count_tools(tools) if tools else 0
         self.beside_tokens = self._counter.count_text(_system_text(system)) + tools_tokens
         return True
@@ -47,6 +48,13 @@ class RequestSize:
     def learn(self, *, message_tokens: int, reported_tokens: int) -> None:
         """Learn from a request whose size the provider reported."""
         self._calibration.observe(estimated_tokens=message_tokens + self.beside_tokens, reported_tokens=reported_tokens)
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of everything that can be changed in place and that JSON knows."""
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _system_text(system: object) -> str:

@@ -242,6 +242,20 @@ def test_what_travels_beside_the_messages_may_change_and_is_counted() -> None:
     assert memory.current_tokens == before
 
 
+def test_what_travels_beside_the_messages_may_be_changed_in_place() -> None:
+    memory = manager(threshold=10_000)
+    memory.follow_sync([user("hello there")])
+    before = memory.current_tokens
+    system = [{"type": "text", "text": "one two"}]
+
+    memory.set_fixed(system=system)
+    system[0]["text"] = "one two three"
+    system.append({"type": "text", "text": "four"})
+    memory.set_fixed(system=system)
+
+    assert memory.current_tokens == before + 4
+
+
 def test_the_caller_may_name_the_format_before_the_messages_show_it() -> None:
     memory = manager(threshold=10_000)
     memory.follow_sync([user("hello")], dialect="anthropic")

@@ -45,12 +45,37 @@ def overflow(limit: int | None = None, requested: int | None = None) -> Refusal:
         (
             "This model's maximum context length is 6048 tokens. However, you requested 6616 tokens (568 in the "
             "messages, 6000 in the completion). Please reduce the length of the messages or completion.",
-            overflow(48, 568),
+            overflow(48, 616),
         ),
         (
             "This model's maximum context length is 4097 tokens, however you requested 4322 tokens (4066 in your "
             "prompt; 256 for the completion).",
             overflow(3841, 4066),
+        ),
+        (
+            "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens (8000 "
+            "in the messages, 1000 in the functions). Please reduce the length of the messages or functions.",
+            overflow(8192, 9000),
+        ),
+        (
+            "This model's maximum context length is 8192 tokens. However, you requested 10000 tokens (8000 in the "
+            "messages, 800 in the functions, and 1200 in the completion).",
+            overflow(6992, 8800),
+        ),
+        (
+            "This endpoint's maximum context length is 131072 tokens. However, you requested about 150000 tokens "
+            "(138000 of text input, 2000 of tool input, 10000 in the output).",
+            overflow(121_072, 140_000),
+        ),
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 4096. This model's maximum context length is 32768 "
+            "tokens and your request has 29000 input tokens (4096 > 32768 - 29000).",
+            overflow(28_672, 29_000),
+        ),
+        (
+            "This model's maximum context length is 32768 tokens. However, you requested 8192 output tokens and your "
+            "prompt contains at least 24577 input tokens, for a total of at least 32769 tokens.",
+            overflow(24_576),
         ),
         ("prompt is too long: 208310 tokens > 200000 maximum", overflow(200_000, 208_310)),
         (
@@ -93,6 +118,13 @@ def test_a_refusal_is_read_from_the_code_in_the_body_and_from_what_caused_an_err
     outer.__cause__ = inner
 
     assert read_refusal(outer) == overflow()
+
+
+def test_what_came_before_a_providers_answer_is_not_taken_for_it() -> None:
+    later = ApiError("Rate limit reached", status_code=429)
+    later.__context__ = ApiError("prompt is too long: 208310 tokens > 200000 maximum")
+
+    assert read_refusal(later) is None
 
 
 @pytest.mark.parametrize(
