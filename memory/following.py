@@ -3,57 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 MARKS = frozenset({"cache_control"})
 """Fields that callers move from message to message with each request. They mark; they are no part of what is said."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    message: object
-    first_seq: int
-    """Number of the first message that this item of the list became; a response may be several."""
-
-
 class Followed:
     """The caller's list as it was seen last. It compares; it adds and removes nothing in the memory."""
 
     def __init__(self) -> None:
-        self._items: list[_Item] = []
+        self._messages: list[object] = []
+        self._first_seqs: list[int] = []
+        """Beside each item of the list, the number of the first message that it became; a response may be several."""
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._messages)
 
     def common(self, messages: Sequence[object]) -> int:
         """Return how many leading messages are the ones that were there before. O(n), by identity where it holds."""
-        for index, (item, message) in enumerate(zip(self._items, messages, strict=False)):
-            if not is_same(item.message, message):
-                return index
-        return min(len(self._items), len(messages))
+        shorter = min(len(self._messages), len(messages))
+        if all(map(is_, self._messages, messages)):  # the usual case, many times faster than the loop
+            return shorter
+        pairs = enumerate(zip(self._messages, messages, strict=False))
+        return next((index for index, (known, message) in pairs if not is_same(known, message)), shorter)
 
     def swap(self, messages: Sequence[object]) -> dict[int, object]:
-        """Remember the objects of this list in place of equal ones. Return those that are new, by their number."""
-        swapped: dict[int, object] = {}
-        for index, (item, message) in enumerate(zip(self._items, messages, strict=False)):
-            if item.message is not message:
-                self._items[index] = _Item(message, item.first_seq)
-                swapped[item.first_seq] = message
+        """Remember the objects of this list, of leading messages, in place of equal ones.
+
+        Return those that are new, by their number.
+        """
+        if all(map(is_, self._messages, messages)):
+            return {}
+        triples = zip(self._first_seqs, self._messages, messages, strict=False)
+        swapped = {seq: message for seq, known, message in triples if known is not message}
+        self._messages[: len(messages)] = messages
         return swapped
 
     def add(self, message: object, *, first_seq: int) -> None:
         """Take note of the next message."""
-        self._items.append(_Item(message, first_seq))
+        self._messages.append(message)
+        self._first_seqs.append(first_seq)
 
     def clear(self) -> None:
         """Forget the list."""
-        self._items.clear()
+        self._messages.clear()
+        self._first_seqs.clear()
 
     def cut(self, length: int) -> int:
         """Forget what stands at `length` and behind. Return the number of the first message that departs."""
-        first_seq = self._items[length].first_seq
-        del self._items[length:]
+        first_seq = self._first_seqs[length]
+        del self._messages[length:], self._first_seqs[length:]
         return first_seq
 
 

@@ -191,6 +191,8 @@ class Window:
 
     def swap(self, messages: Mapping[int, object]) -> None:
         """Send these objects in place of the originals of these numbers, of which they are equal copies."""
+        if not messages:
+            return
         for index, entry in enumerate(self.entries):
             if entry.kind is Kind.ORIGINAL and entry.seq in messages:
                 self.entries[index] = replace(entry, message=messages[entry.seq])

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
+from types import MethodType
 from typing import Any, TypeVar, cast
 
 from ...errors import ConfigError
@@ -98,17 +99,29 @@ _COPIES = frozenset({"copy", "with_options"})
 class _Node(Proxy):
     """A client, or a part of it on the way to a method that sends a conversation."""
 
-    __slots__ = ("__link", "__path", "__view")
+    __slots__ = ("__link", "__path", "__view", "__wrapped")
     __link: Link
     __path: str
     __view: str
+    __wrapped: dict[str, tuple[object, Any]]
+    """What was wrapped, by its name: the SDK's own and ours, so that a loop pays for the wrapping once."""
 
     def __init__(self, target: object, link: Link, path: str = "", view: str = "") -> None:
         super().__init__(target)
-        self.__link, self.__path, self.__view = link, path, view
+        self.__link, self.__path, self.__view, self.__wrapped = link, path, view, {}
 
     def __getattr__(self, name: str) -> Any:
         found = super().__getattr__(name)
+        theirs, ours = self.__wrapped.get(name, (None, None))
+        # A method is made anew each time it is asked for, and equals another one of the same object.
+        if ours is not None and (theirs is found or (isinstance(found, MethodType) and found == theirs)):
+            return ours
+        ours = self.__wrap(name, found)
+        if ours is not found:
+            self.__wrapped[name] = found, ours
+        return ours
+
+    def __wrap(self, name: str, found: Any) -> Any:
         if name in _VIEWS:
             return _Node(found, self.__link, self.__path, name)
         path = f"{self.__path}.{name}" if self.__path else name
