@@ -594,8 +594,9 @@ _ESTIMATE = 2
 def every_run(recordings: Sequence[Recorded]) -> Iterator[Run]:
     """Yield each recording by each door of its format, with each strategy, at each threshold; streamed or not in turn.
 
-    What a provider signs is driven twice, once as a model that signs nothing, once with all of it checked. LiteLLM,
-    which speaks through the same SDK as `openai`, takes one strategy a recording.
+    Where a provider signs reasoning it is driven three times: nothing checked, all checked that was recorded, all
+    checked with reasoning before every answer. LiteLLM, which goes over the same wire as `openai`, takes one strategy
+    a recording.
     """
     for number, recorded in enumerate(recordings):
         for position, (door, strategy) in enumerate(product(doors(recorded.dialect), CompressionStrategy)):
@@ -608,7 +609,7 @@ def every_run(recordings: Sequence[Recorded]) -> Iterator[Run]:
                     door=door,
                     strategy=strategy,
                     threshold_tokens=threshold,
-                    is_streamed=(number + position + position // len(CompressionStrategy) + turn) % 2 == 1,
+                    is_streamed=(number // 2 + position + position // len(CompressionStrategy) + turn) % 2 == 1,
                     signing=signing,
                 )
 
@@ -642,7 +643,9 @@ _PACKAGES: Mapping[Door, str] = {"litellm": "litellm", "google-generativeai": "g
 
 def signings(dialect: DialectName, door: Door) -> tuple[Signing, ...]:
     """Return what this format can have signed; the retired SDK loses signatures, as its page says."""
-    return ("none",) if dialect == "openai_chat" or door == "google-generativeai" else ("none", "every answer")
+    if dialect == "openai_chat" or door == "google-generativeai":
+        return ("none",)
+    return ("none", "recorded", "every answer")
 
 
 def play_now(run: Run) -> Outcome:
