@@ -14,7 +14,7 @@ from memory.messages import ToolCall, ToolResult
 from memory.usage import Usage
 
 from .llm import LLM, LLMResponse, OnDelta
-from .llm.errors import ProviderError
+from .llm.errors import wasted_by
 from .telemetry import NoTelemetry, Telemetry, TracedModel
 from .tools import Tool, Toolbox, ToolFunction
 
@@ -149,8 +149,8 @@ class BaseAgent:
         context = self.memory.get_context_for_llm()
         try:
             response = await self.llm.call_async(context, tools=self.toolbox.schemas or None, **options)
-        except ProviderError as error:
-            self._book_wasted(error.wasted, self.llm.model)
+        except BaseException as error:  # a call that is cancelled is billed too
+            self._book_wasted(wasted_by(error), self.llm.model)
             raise
         self._book_wasted(response.wasted, response.model or self.llm.model)
         return response
@@ -182,10 +182,15 @@ class BaseAgent:
     async def act(self, response: LLMResponse) -> tuple[ToolResult, ...]:
         """Remember a response, run its calls side by side, and remember their results in the order of the calls.
 
-        When this is interrupted, calls without a result get one that says so, and the interruption goes on.
+        When this is interrupted, calls without a result get one that says so, and the interruption goes on. Of an
+        answer that was cut off, the last call is not run: it may lack arguments that the model was about to write.
         """
         await self.memory.add_message(response.message, actual_tokens=response.usage)
-        running = [asyncio.create_task(self._call_tool(call)) for call in response.tool_calls]
+        last = len(response.tool_calls) - 1 if response.stop_reason == "max_tokens" else None
+        running = [
+            asyncio.create_task(self._call_tool(call, is_cut_off=index == last))
+            for index, call in enumerate(response.tool_calls)
+        ]
         try:
             await asyncio.gather(*running)
         finally:
@@ -194,9 +199,9 @@ class BaseAgent:
             await self._remember(response.tool_calls, results)
         return results
 
-    async def _call_tool(self, call: ToolCall) -> ToolResult:
+    async def _call_tool(self, call: ToolCall, *, is_cut_off: bool) -> ToolResult:
         with self.telemetry.tool(call.name, call.id) as trace:
-            result = await self.toolbox.call(call)
+            result = _cut_off(call) if is_cut_off else await self.toolbox.call(call)
             if result.is_error:
                 trace.failed("tool_error")
             return result
@@ -223,6 +228,16 @@ class BaseAgent:
                 self._newest_refs[call.name] = self.memory.pin(messages[min(index, len(messages) - 1)])
                 if before is not None and before not in self._newest_refs.values():
                     self.memory.unpin(before)
+
+
+def _cut_off(call: ToolCall) -> ToolResult:
+    """Return the result of a call that may be half of one.
+
+    It need not look like half: Anthropic's SDK closes the JSON of a stream that was cut, without what was incomplete
+    (`accumulate_event` in `anthropic/lib/streaming/_messages.py` of anthropic 2.12).
+    """
+    text = "Error: not run, because your answer reached its longest length in this call. Call again with less to write."
+    return ToolResult(call_id=call.id, name=call.name, text=text, is_error=True)
 
 
 def _result_of(call: ToolCall, task: asyncio.Task[ToolResult]) -> ToolResult:

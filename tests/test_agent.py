@@ -171,6 +171,30 @@ async def test_a_cut_off_answer_is_not_passed_off_as_one() -> None:
     assert (result.answer, result.end_reason) == ("It is because", "truncated")
 
 
+async def test_of_an_answer_that_was_cut_off_the_last_call_is_not_run() -> None:
+    class CutOff(ScriptedModel):
+        async def call_async(self, *args: Any, **options: Any) -> LLMResponse:
+            whole = await super().call_async(*args, **options)
+            return replace(whole, stop_reason="max_tokens") if whole.tool_calls else whole
+
+    run: list[int] = []
+    model = CutOff([Reply(calls=[call("note", number=1), call("note", number=2)]), "Done."])
+    agent = ReActAgent(model, tools=[_noting(run)])
+    await agent.run("Go.")
+
+    assert run == [1]
+    assert "not run" in contents(agent)[-2]
+    assert_valid(agent)
+
+
+def _noting(numbers: list[int]) -> Callable[..., str]:
+    def note(number: int) -> str:
+        numbers.append(number)
+        return "noted"
+
+    return note
+
+
 # --- Interruptions
 
 
