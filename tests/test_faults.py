@@ -39,7 +39,8 @@ from .playback import (
 pytestmark = pytest.mark.filterwarnings("ignore:.*google.generativeai:FutureWarning")
 ALL_DOORS = [(dialect, door) for dialect in DIALECT_NAMES for door in doors(dialect)]
 MODELS_OF_OURS = [(dialect, door) for dialect, door in ALL_DOORS if door != SDK_DOOR]
-PATIENCE_SECONDS = 0.7
+PATIENCE_SECONDS = 1.5
+"""Long for a server on this machine, however busy that is: an answer that comes later is one that is lost."""
 RECORDED_WINDOW_TOKENS = 22_000
 every_door = pytest.mark.parametrize(("dialect", "door"), ALL_DOORS)
 every_model = pytest.mark.parametrize(("dialect", "door"), MODELS_OF_OURS)
@@ -115,7 +116,6 @@ async def test_a_recorded_run_that_meets_every_failure_ends_with_the_recorded_an
             recorded=recorded,
             threshold_tokens=40_000,
             is_streamed=number % 2 == 0,
-            timeout_seconds=1.5,
             # A real limit, so that the longest turn of the recording fits it.
             faults=EachKindOnce([kind for kind in FAULT_KINDS if kind != "context_length"]),
             context_window_tokens=RECORDED_WINDOW_TOKENS,
