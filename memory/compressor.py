@@ -207,8 +207,14 @@ class WorkingMemoryCompressor:
         }
         shorter = cut(entry, keep, callers, dialect, self.counter)
         if shorter is not entry:
-            self._archive_entry(entry)
+            self.keep(entry)
         return shorter
+
+    def keep(self, entry: Entry) -> None:
+        """Put a message into the archive before it leaves the context; of a copy or a summary it is there already."""
+        if entry.kind is Kind.ORIGINAL:
+            first = entry.original or entry
+            self.archive.put(Record(seq=first.seq, message=first.message, reading=first.reading, tokens=first.tokens))
 
     def stripped(self, entries: Sequence[Entry], dialect: Dialect) -> tuple[Entry, ...]:
         """Return the entries without any signed reasoning, archived first; messages that said nothing else are gone.
@@ -342,11 +348,7 @@ class WorkingMemoryCompressor:
         # Archive first: if the splice never happens, a message exists twice; the other order could lose it.
         for decision in plan.changes:
             for entry in decision.unit.entries:
-                self._archive_entry(entry)
-
-    def _archive_entry(self, entry: Entry) -> None:
-        if entry.kind is Kind.ORIGINAL:
-            self.archive.put(Record(seq=entry.seq, message=entry.message, reading=entry.reading, tokens=entry.tokens))
+                self.keep(entry)
 
     def _request(self, plan: Plan, view: View) -> SummaryRequest:
         gone = _summarised(plan)
@@ -458,7 +460,7 @@ class WorkingMemoryCompressor:
         for entry in entries:
             left = without_reasoning(entry, dialect, self.counter)
             if left is not entry:
-                self._archive_entry(entry)
+                self.keep(entry)
             if left is not None:
                 yield left
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .errors import MessageError
+from .following import unmarked
 from .messages import Dialect, Fit, ToolCall
 from .native import like, to_wire
 from .strategies import CHARACTERS_PER_TOKEN, Decision, maskable_results, placeholder, result_share
@@ -75,6 +76,18 @@ def without_reasoning(entry: Entry, dialect: Dialect, counter: TokenCounter) -> 
     if left is None or left is wire:
         return None if left is None else entry
     return _copy(entry, dict(left), Kind.STRIPPED, dialect, counter)
+
+
+def without_stale_marks(entry: Entry, dialect: Dialect) -> Entry:
+    """Return a copy without the cache breakpoints that its message no longer has; anything else as it is.
+
+    Callers move them on with each request, and Anthropic answers 400 to more than four.
+    """
+    is_marked_copy = entry.kind is not Kind.ORIGINAL and entry.reading.has_cache_breakpoint
+    if not is_marked_copy or dialect.read(to_wire(entry.as_added.message)).has_cache_breakpoint:
+        return entry
+    reading = replace(entry.reading, has_cache_breakpoint=False)
+    return replace(entry, message=like(entry.message, unmarked(to_wire(entry.message))), reading=reading)
 
 
 def bound_units(found: Sequence[Unit], dialect: Dialect) -> Iterator[int]:

@@ -17,6 +17,8 @@ class Followed:
         self._messages: list[object] = []
         self._first_seqs: list[int] = []
         """Beside each item of the list, the number of the first message that it became; a response may be several."""
+        self._log_tokens: list[int] = []
+        """Beside each item, the size of the log before it."""
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -41,35 +43,49 @@ class Followed:
         self._messages[: len(messages)] = messages
         return swapped
 
-    def add(self, message: object, *, first_seq: int) -> None:
+    def behind(self, messages: Sequence[object], *, default: int) -> int:
+        """Return the index in this list behind the message that was the last one before; `default` if it is gone.
+
+        Of several equal ones it is the one nearest to where it stood. O(n).
+        """
+        place = len(self._messages) - 1
+        found = (index for index, message in enumerate(messages) if is_same(self._messages[-1], message))
+        nearest = min(found, key=lambda index: abs(index - place), default=None)
+        return default if nearest is None else nearest + 1
+
+    def add(self, message: object, *, first_seq: int, log_tokens: int) -> None:
         """Take note of the next message."""
         self._messages.append(message)
         self._first_seqs.append(first_seq)
+        self._log_tokens.append(log_tokens)
 
     def clear(self) -> None:
         """Forget the list."""
         self._messages.clear()
         self._first_seqs.clear()
+        self._log_tokens.clear()
 
-    def cut(self, length: int) -> int:
-        """Forget what stands at `length` and behind. Return the number of the first message that departs."""
-        first_seq = self._first_seqs[length]
-        del self._messages[length:], self._first_seqs[length:]
-        return first_seq
+    def cut(self, length: int) -> tuple[int, int]:
+        """Forget what stands at `length` and behind.
+
+        Return the number of the first message that departs, and the size of the log before it.
+        """
+        first = self._first_seqs[length], self._log_tokens[length]
+        del self._messages[length:], self._first_seqs[length:], self._log_tokens[length:]
+        return first
 
 
 def is_same(one: object, other: object) -> bool:
     """Whether two messages say the same: one object, or equal but for the marks that callers move."""
-    return one is other or one == other or (_has_marks(one, other) and _unmarked(one) == _unmarked(other))
+    return one is other or one == other or (_may_differ_in_marks(one, other) and unmarked(one) == unmarked(other))
 
 
-def _has_marks(one: object, other: object) -> bool:
-    return isinstance(one, dict) and isinstance(other, dict) and one.get("role") == other.get("role")
-
-
-def _unmarked(value: Any) -> Any:
+def unmarked(value: Any) -> Any:
+    """Return a copy of a message without the marks on it and on the parts of its content."""
     if isinstance(value, Mapping):
-        return {key: _unmarked(inner) for key, inner in value.items() if key not in MARKS}
-    if isinstance(value, (list, tuple)):
-        return [_unmarked(inner) for inner in value]
-    return value
+        return {key: unmarked(v) if key == "content" else v for key, v in value.items() if key not in MARKS}
+    return [unmarked(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _may_differ_in_marks(one: object, other: object) -> bool:
+    return isinstance(one, dict) and isinstance(other, dict) and one.get("role") == other.get("role")

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from .accounts import Accounts
-from .archive import Archive, Hit, Record
+from .archive import Archive, Hit
 from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor, entry_of
 from .config import MemoryConfig
+from .copies import without_stale_marks
 from .dialects import DIALECTS, detect, dialect_named, validate
 from .errors import (
     ConfigError,
@@ -383,42 +384,48 @@ class MemoryManager:
     def _follow(self, messages: Sequence[object], dialect: DialectName | None) -> Steps[None]:
         if dialect is not None:
             self._settle_dialect(dialect_named(dialect))
-        common = self._followed.common(messages)
+        answered = common = self._followed.common(messages)
         if common < len(self._followed):
+            answered = self._followed.behind(messages, default=common)
             common = self._withdraw(common)
-        self._window.swap(self._followed.swap(messages[:common]))
-        for message in messages[common:]:
-            self._take_over(message)
+        self._exchange(messages[:common])
+        for index, message in enumerate(messages[common:], start=common):
+            self._take_over(message, may_answer=index >= answered)
         yield from self._settle()
 
-    def _take_over(self, message: object) -> None:
+    def _exchange(self, messages: Sequence[object]) -> None:
+        """Let the caller's newest objects stand in place of equal ones."""
+        if self._is_compressing:  # what is being written is made of those that stand; next time, then
+            return
+        swapped = self._followed.swap(messages)
+        self._window.swap({seq + i: n for seq, message in swapped.items() for i, n in enumerate(unwrap(message))})
+        if self._window.has_cache_breakpoint:
+            self._window.renew([without_stale_marks(e, self._dialect_or_default) for e in self._window.entries])
+
+    def _take_over(self, message: object, *, may_answer: bool) -> None:
         """Add a message of the caller's list; an answer is booked if a request waits for one."""
         entries = self._read(message)
-        self._followed.add(message, first_seq=self._window.last_seq + 1)
+        self._followed.add(message, first_seq=self._window.last_seq + 1, log_tokens=self._window.log_tokens)
         for entry in entries:
-            if self._window.begins_response(entry.reading) and self._accounts.awaits_answer:
+            if may_answer and self._window.begins_response(entry.reading) and self._accounts.awaits_answer:
                 self._open_request(entry)
             self._append(entry)
 
     def _withdraw(self, length: int) -> int:
         """Take out of the context what departed from the caller's list. Return how much of the list still stands."""
-        gone = self._window.withdraw(self._followed.cut(length))
-        for entry in gone:
-            self._keep(entry)
+        first_seq, log_tokens = self._followed.cut(length)
+        for entry in self._window.withdraw(first_seq):
+            self._compressor.keep(entry)
         if not self._window.entries:
             # A summary stood for some of it: everything that is still in the list is added once more.
-            length = 0
+            length, log_tokens = 0, 0
             self._followed.clear()
-        self._window.log_tokens = sum(entry.added_tokens for entry in self._window.entries)
+        self._window.log_tokens = log_tokens
         self.short_term.clear()
         for entry in self._window.entries[-self.config.short_term_size :]:
             self.short_term.add_message(entry.message)
         self._accounts.note_withdrawal(self._window)
         return length
-
-    def _keep(self, entry: Entry) -> None:
-        if entry.kind is Kind.ORIGINAL:
-            self.archive.put(Record(seq=entry.seq, message=entry.message, reading=entry.reading, tokens=entry.tokens))
 
     def _settle(self) -> Steps[None]:
         """Compress what is due after messages were added, and refuse what cannot be made to fit."""
@@ -516,12 +523,9 @@ class MemoryManager:
 
     def _shrink(self, refusal: Refusal) -> Steps[bool]:
         """Learn the model's own limit, and compress to fit it. Return whether the context is smaller now."""
-        tokens = self._window.tokens
         self._limits.learn(self._learned(refusal))
         plan = self._compressor.plan(self._view(is_forced=True))
-        if plan.changes:
-            yield from self._carry_out(plan, "refusal")
-        return self._window.tokens < tokens
+        return bool(plan.changes) and (yield from self._carry_out(plan, "refusal"))
 
     def _strip(self) -> bool:
         """Take out all signed reasoning: the provider does not accept it where it stands. Return whether any was."""

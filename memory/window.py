@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain, pairwise
 
+from .following import is_same
 from .messages import Reading, ToolCall, ToolResult
 
 
@@ -56,12 +57,13 @@ class Entry:
     covers: Coverage | None = None
     """Set for summaries only."""
     original: Entry | None = field(default=None, repr=False)
-    """Set for copies only: the entry as the message was added."""
+    """Of a copy: the entry of the message itself. Of an original that came anew as an equal object: the first one's,
+    which is what the archive knows."""
 
     @property
     def as_added(self) -> Entry:
         """The entry of the message itself, also where a copy stands in for it."""
-        return self.original or self
+        return self if self.original is None or self.kind is Kind.ORIGINAL else self.original
 
     @property
     def added_tokens(self) -> int:
@@ -140,6 +142,8 @@ class Window:
         self._first_user: int | None = None
         self._newest_user: dict[bool, int] = {}
         self._pinned: set[int] = set()
+        self._pinned_before: list[object] = []
+        """Messages that were withdrawn while they were pinned: should they come back, so does the pin."""
 
     @property
     def has_open_calls(self) -> bool:
@@ -168,6 +172,7 @@ class Window:
         """Add the newest message. O(1)."""
         self._open_calls.add(entry.reading)
         self._put(entry)
+        self._pin_again(entry)
         self.log_tokens += entry.added_tokens
         self.last_seq = entry.seq
         self.version += 1
@@ -190,13 +195,24 @@ class Window:
         self.version += 1
 
     def swap(self, messages: Mapping[int, object]) -> None:
-        """Send these objects in place of the originals of these numbers, of which they are equal copies."""
+        """Let these objects stand in place of the messages of these numbers, of which they are equal copies."""
         if not messages:
             return
         for index, entry in enumerate(self.entries):
-            if entry.kind is Kind.ORIGINAL and entry.seq in messages:
-                self.entries[index] = replace(entry, message=messages[entry.seq])
-                self._context[index] = messages[entry.seq]
+            if entry.kind is Kind.SUMMARY or entry.seq not in messages:
+                continue
+            message = messages[entry.seq]
+            if entry.kind is Kind.ORIGINAL:
+                self.entries[index] = replace(entry, message=message, original=entry.original or entry)
+                self._context[index] = message
+            else:
+                self.entries[index] = replace(entry, original=replace(entry.as_added, message=message))
+        self.version += 1
+
+    def renew(self, entries: Sequence[Entry]) -> None:
+        """Put entries in the place of all; the very same ones are no change."""
+        if any(one is not other for one, other in zip(entries, self.entries, strict=True)):
+            self.splice(entries, replaced_count=len(entries))
 
     def withdraw(self, first_seq: int) -> list[Entry]:
         """Take out every message from this number on. Return their entries.
@@ -206,6 +222,7 @@ class Window:
         is_summarised = any(e.covers is not None and e.covers.seqs[-1] >= first_seq for e in self.entries)
         kept = [] if is_summarised else [entry for entry in self.entries if entry.seq < first_seq]
         gone = self.entries[len(kept) :]
+        self._pinned_before += [entry.as_added.message for entry in gone if entry.seq in self._pinned]
         self.entries, self._context, self.tokens = [], [], 0
         self._first_user, self._newest_user = None, {}
         for entry in kept:
@@ -226,6 +243,13 @@ class Window:
         """Never let a plan take out the unit of this entry."""
         self._pinned.add(entry.seq)
         self.version += 1
+
+    def _pin_again(self, entry: Entry) -> None:
+        message = entry.as_added.message
+        found = next((i for i, before in enumerate(self._pinned_before) if is_same(before, message)), None)
+        if found is not None:
+            del self._pinned_before[found]
+            self._pinned.add(entry.seq)
 
     def unpin(self, entry: Entry) -> None:
         """Let plans take the entry out again."""

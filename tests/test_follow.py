@@ -20,6 +20,7 @@ from memory import (
     MemoryConfig,
     MemoryManager,
     MessageError,
+    StalePlanError,
 )
 from memory import validate as validate_messages
 from memory.events import Event
@@ -164,6 +165,131 @@ def test_equal_copies_of_the_list_are_the_same_conversation() -> None:
 
     assert memory.get_stats()["message_count"] == 7
     assert memory.messages[0] is copies[0]
+
+
+@pytest.mark.parametrize("dialect", DIALECT_NAMES)
+@given(data=st.data(), strategy=st.sampled_from(STRATEGIES))
+def test_a_caller_that_writes_its_list_anew_each_time_has_the_same_conversation(
+    dialect: DialectName, data: st.DataObject, strategy: CompressionStrategy
+) -> None:
+    messages = data.draw(conversations(dialect))
+    memory = manager(dialect, strategy=strategy, threshold=60, max_context_tokens=200)
+
+    for stop in range(1, len(messages) + 1):
+        with contextlib.suppress(ContextOverflowError):
+            memory.follow_sync(copy.deepcopy(messages[:stop]))
+
+    assert memory.get_stats()["message_count"] == len(messages)
+    assert all(message in everything(memory) for message in messages)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_a_masked_unit_keeps_may_come_anew_before_it_is_taken_out(strategy: CompressionStrategy) -> None:
+    memory = manager("openai_chat", strategy=strategy, threshold=200, max_context_tokens=400)
+    messages = [user("the task"), *rounds(60)]
+
+    for stop in range(1, len(messages) + 1, 2):
+        memory.follow_sync(copy.deepcopy(messages[:stop]))
+
+    assert memory.get_stats()["message_count"] == len(messages)
+
+
+def rounds(count: int) -> list[dict[str, Any]]:
+    """Return calls of a tool, each with its result."""
+    function = {"name": "read", "arguments": "{}"}
+    calls = [[{"id": f"c{n}", "type": "function", "function": function}] for n in range(count)]
+    return [
+        message
+        for n, call in enumerate(calls)
+        for message in (
+            {"role": "assistant", "content": None, "tool_calls": call},
+            {"role": "tool", "tool_call_id": f"c{n}", "content": f"result {n} " + "word " * 60},
+        )
+    ]
+
+
+def test_a_whole_response_that_comes_anew_is_sent_as_its_message() -> None:
+    def response() -> dict[str, Any]:
+        return {"choices": [{"index": 0, "message": assistant("done")}], "usage": {"prompt_tokens": 1}}
+
+    memory = manager("openai_chat", threshold=10_000)
+    memory.follow_sync([user("go on"), response()])
+    memory.follow_sync([user("go on"), response(), user("thanks")])
+
+    assert memory.messages == [user("go on"), assistant("done"), user("thanks")]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_cache_marks_wander_away_from_shortened_copies_too(in_place: bool) -> None:
+    config = MemoryConfig(max_context_tokens=100_000, max_result_tokens=200)
+    memory = MemoryManager(config, dialect="anthropic", counter=WordCounter())
+    messages: list[dict[str, Any]] = [user("the task")]
+
+    for n in range(6):
+        messages = messages if in_place else copy.deepcopy(messages)
+        for message in messages[2::2]:
+            message["content"][0].pop("cache_control", None)
+        call = {"type": "tool_use", "id": f"t{n}", "name": "read", "input": {"cache_control": "no mark"}}
+        result = {"type": "tool_result", "tool_use_id": f"t{n}", "content": "word " * 400}
+        messages.append({"role": "assistant", "content": [call]})
+        messages.append({"role": "user", "content": [{**result, "cache_control": {"type": "ephemeral"}}]})
+        memory.follow_sync(messages)
+
+    results = memory.messages[2::2]
+    assert ["cache_control" in message["content"][0] for message in results] == [False] * 5 + [True]
+    assert all(len(message["content"][0]["content"].split()) <= 220 for message in results)
+
+
+def test_a_plan_is_stale_once_the_callers_objects_are_others() -> None:
+    memory = manager("openai_chat", threshold=10_000)
+    messages = talk(10)
+    memory.follow_sync(messages)
+    plan = memory.preview()
+    memory.follow_sync([messages[0], *copy.deepcopy(messages[1:])])
+
+    with pytest.raises(StalePlanError):
+        memory.apply_sync(plan)
+
+
+def test_a_pin_goes_with_its_message_when_the_list_departs_before_it() -> None:
+    memory = manager("openai_chat", threshold=100)
+    secret = user("the code is 4711")
+    messages = [user("the task"), assistant("yes"), secret, *talk(8)]
+    memory.follow_sync(messages[:3])
+    memory.pin(secret)
+    memory.follow_sync(messages)
+    memory.follow_sync([messages[0], assistant("no"), *messages[2:], *talk(8)])
+
+    assert memory.get_stats()["summary_count"] == 2
+    assert any(message is secret for message in memory.messages)
+
+
+def test_what_a_departure_adds_once_more_is_not_taken_for_the_answer() -> None:
+    memory = manager(threshold=10_000, model="gpt-4o")
+    messages = [user("the task"), *talk(20)]
+    memory.follow_sync(messages)
+    size = memory.current_tokens
+    memory.get_context_for_llm()
+    memory.record_usage({"input": size, "output": 10})
+
+    memory.follow_sync([user("the task again"), *messages[1:], assistant("done"), user("thanks")])
+
+    assert memory.current_tokens == pytest.approx(size, rel=0.05)
+    assert memory.get_stats()["total_input_tokens"] == size
+
+
+def test_what_was_dropped_stays_saved_when_the_list_departs_behind_it() -> None:
+    def saved(*departures: dict[str, Any]) -> int:
+        memory = manager(threshold=400, strategy=CompressionStrategy.DELETION, model="gpt-4o")
+        memory.follow_sync(messages)
+        for departure in departures:
+            memory.follow_sync([*messages[:-1], departure])
+        memory.get_context_for_llm()
+        memory.follow_sync([*messages[:-1], *(departures[-1:] or messages[-1:]), assistant("done")])
+        return int(memory.get_stats()["total_savings"])
+
+    messages = [*talk(20), user("and now")]
+    assert saved() == saved(user("and then")) > 500
 
 
 def test_only_the_answer_to_a_request_is_booked_and_history_is_not() -> None:
