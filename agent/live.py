@@ -143,7 +143,9 @@ class Screen:
         self._line("")
         self._print(format_stats(report.stats))
         if report.is_request_cut_off:
-            self._print("The model was answering when it was interrupted; what that costs is in none of these figures.")
+            self._print(
+                "The model was answering when it was interrupted; what that costs is estimated here, or missing."
+            )
 
     # --- Lines --------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from .base import AgentResult, EndReason, Step
 from .interrupts import Interrupts, interrupts
 from .llm import Delta, LLMResponse, OnDelta, ProviderModel, connect
 from .llm.connecting import PROVIDERS
-from .llm.errors import CredentialsError
+from .llm.errors import CredentialsError, MissingKeyError
 from .telemetry import Telemetry, TracedModel
 from .tools import Tool, Toolbox, recall_tool, standard_tools
 
@@ -118,7 +118,7 @@ class RunReport:
     remarks: tuple[str, ...]
     """Requests that were repeated, and what else was logged of the model."""
     is_request_cut_off: bool
-    """The model was answering when the run was interrupted: what its provider bills for that is in no figure."""
+    """The model was answering when the run was interrupted: what its provider bills for that is an estimate at best."""
     stats: dict[str, Any]
     """As from `MemoryManager.get_stats`."""
     exit_code: int
@@ -431,13 +431,15 @@ def _connected(loaded: LoadedAgent) -> ProviderModel:
             timeout_seconds=settings.timeout_seconds,
             max_retries=settings.max_retries,
         )
-    except CredentialsError as error:
+    except MissingKeyError as error:
         variables = " or ".join(_KEY_VARIABLES[settings.provider])
         raise ConfigError(
             f"no key for {settings.provider}: set {variables} in the environment, or write it into ~/.aloop/config as "
             "a line; `aloop demo` (make demo) needs none",
             field="api_key",
         ) from error
+    except CredentialsError as error:
+        raise ConfigError(str(error), field="api_key") from error
     except ConfigError as error:
         source = "argument" if error.field != "provider" else loaded.source_of("provider")
         if source == "argument":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from agent import Delta, LLMResponse, ReActAgent, Reply, ScriptedModel, Tool, Toolbox, call
+from agent import Delta, LLMResponse, ReActAgent, Reply, ScriptedModel, Tool, Toolbox, call, connect
 from memory import InvalidMessagesError, MemoryConfig, MemoryManager, Usage, validate
 from memory.dialects import dialect_named
 from memory.messages import DialectName, Wire
 from memory.native import to_wire
 from memory.testing import WordCounter
+from memory.testing.simulators import Fault, ProviderSimulator
 
 from .conversations import DIALECT_NAMES, builder_for
 
@@ -153,6 +155,22 @@ async def test_attempts_that_broke_off_are_booked_and_marked_as_estimates() -> N
 
     stats = agent.memory.get_stats()
     assert stats["total_input_tokens"] > 1_000
+    assert stats["cost_is_estimate"]
+
+
+async def test_a_call_that_is_cancelled_is_booked_as_far_as_it_came() -> None:
+    with ProviderSimulator("anthropic", ["word " * 50], faults={1: Fault("hang", after_events=4)}) as server:
+        async with connect("anthropic", "claude-sonnet-4-6", api_key="test", base_url=server.base_url) as llm:
+            begun = asyncio.Event()
+            agent = ReActAgent(llm, on_delta=lambda _piece: begun.set())
+            running = asyncio.create_task(agent.run("hello"))
+            await asyncio.wait_for(begun.wait(), 5)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
+    stats = agent.memory.get_stats()
+    assert stats["total_input_tokens"] > 0
     assert stats["cost_is_estimate"]
 
 

@@ -51,6 +51,13 @@ def without_ids(message: Any) -> Any:
     return {**message, "tool_calls": calls}
 
 
+async def test_half_a_surrogate_pair_is_replaced_on_the_wire() -> None:
+    with ProviderSimulator("openai_chat", ["Done."]) as server:
+        await connected(server).call_async([LLMMessage("user", "half \ud83d")])
+
+    assert server.requests[0].body["messages"][0]["content"] == "half \ufffd"
+
+
 async def test_usage_is_what_the_provider_counted() -> None:
     with ProviderSimulator("openai_chat", ["Sunny."] * 2) as server:
         for on_delta in (None, lambda delta: None):

@@ -70,6 +70,17 @@ def model(wire: str, sleeps: list[float]) -> Iterator[Callable[..., tuple[LLM, P
         server.close()
 
 
+@pytest.mark.parametrize("on_delta", [None, lambda _piece: None], ids=["whole", "streamed"])
+async def test_half_a_surrogate_pair_is_replaced_on_the_wire_alone(model: Any, on_delta: Any) -> None:
+    task = LLMMessage("user", "half \ud83d of a pair")
+    llm, server = model(["Done."])
+
+    await llm.call_async([task], on_delta=on_delta)
+
+    assert "half \ufffd of a pair" in str(server.requests[0].body)
+    assert task.content == "half \ud83d of a pair"
+
+
 def items(response: LLMResponse) -> list[Any]:
     return [to_wire(part) for part in unwrap(response.message)]
 
@@ -212,7 +223,7 @@ async def test_a_request_that_is_too_long_is_refused_at_once_and_the_memory_can_
 async def test_a_key_that_is_not_valid_is_said_with_the_variable(model: Any) -> None:
     llm, _ = model(["There."], api_keys={"another"})
 
-    with pytest.raises(CredentialsError, match="set OPENAI_API_KEY in the environment"):
+    with pytest.raises(CredentialsError, match="check the key that was given, or else OPENAI_API_KEY"):
         await llm.call_async([TASK])
 
 

@@ -23,6 +23,7 @@ from agent.llm.errors import (
     ProviderUnavailableError,
     RateLimitError,
     RequestRefusedError,
+    wasted_by,
 )
 from agent.llm.retrying import Attempt, Attempts, RetryPolicy
 from memory.errors import ConfigError
@@ -215,6 +216,48 @@ async def test_cancelling_ends_the_attempts(sleeps: Sleeps) -> None:
         await task
 
 
+async def test_a_cancelled_call_tells_what_its_attempts_had_used(sleeps: Sleeps) -> None:
+    known = Usage(input_tokens=10, output_tokens=2)
+    reports = [known, None]
+    hangs = asyncio.Event()
+
+    async def ask(attempt: Attempt) -> LLMResponse:
+        attempt.note_usage(reports.pop(0))
+        if reports:
+            raise ReadError()
+        hangs.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    task = asyncio.create_task(attempts(sleeps).run(ask))
+    await hangs.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert wasted_by(caught.value) == (known, None)
+
+
+async def test_an_answer_whose_reader_fails_tells_what_it_had_used() -> None:
+    def fail(_delta: Delta) -> None:
+        raise BrokenPipeError
+
+    async def ask(attempt: Attempt) -> LLMResponse:
+        attempt.show("text", "half")
+        raise AssertionError
+
+    with pytest.raises(BrokenPipeError) as caught:
+        await Attempts(ENDPOINT, RetryPolicy(), fail).run(ask)
+    assert wasted_by(caught.value) == (None,)
+
+
+@pytest.mark.parametrize("key", ["sk-1\n", "sk-\u00fc"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_quoted(key: str) -> None:
+    with pytest.raises(CredentialsError, match="a character in it that no key has") as caught:
+        ENDPOINT.require_key(key)
+    assert "sk-" not in str(caught.value)
+
+
 async def test_what_broken_attempts_had_used_is_reported(sleeps: Sleeps) -> None:
     known = Usage(input_tokens=10, output_tokens=2)
     reports = [known, None]
@@ -286,7 +329,7 @@ async def test_an_answer_of_no_use_is_asked_for_again_and_then_an_error(sleeps: 
 @pytest.mark.parametrize(
     ("failure", "sentence"),
     [
-        (StatusError(401), "acme does not accept the key.*set ACME_API_KEY in the environment, or pass api_key="),
+        (StatusError(401), "acme does not accept the key.*check the key that was given, or else ACME_API_KEY"),
         (StatusError(404), "acme does not know the model 'big-1'"),
         (
             StatusError(400, {"error": {"message": "max_tokens is too large"}}),

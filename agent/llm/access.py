@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from memory.errors import MissingDependencyError
 
-from .errors import CredentialsError
+from .errors import CredentialsError, MissingKeyError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,29 +23,43 @@ class Endpoint:
     """Address of a compatible server; None: the provider's own."""
 
     @property
-    def key_advice(self) -> str:
-        """What to do about a key, as the end of a sentence."""
-        variables = " or ".join(self.key_variables) or "the variable of the model's provider"
-        return f"set {variables} in the environment, or pass api_key="
+    def key_place(self) -> str:
+        """Where a key is looked for that is not given."""
+        return " or ".join(self.key_variables) or "the variable of the model's provider"
 
     def __str__(self) -> str:
         return f"{self.provider} at {_without_secrets(self.base_url)}" if self.base_url else self.provider
 
     def find_key(self, given: str | None) -> str | None:
-        """Return the key that was given, else the environment's, else None."""
-        found = (os.environ.get(name) for name in self.key_variables)
-        return given or next((key for key in found if key), None)
+        """Return the key that was given, else the environment's, else None.
+
+        Raises:
+            CredentialsError: It cannot be sent, as one that was copied with the end of its line.
+        """
+        found = (given, *(os.environ.get(name) for name in self.key_variables))
+        key = next((key for key in found if key), None)
+        if key is not None and not (key.isascii() and key.isprintable()):
+            # Some SDKs would quote it, others call this a lost connection.
+            raise CredentialsError(
+                f"the key for {self.provider} has a character in it that no key has, such as the end of a line",
+                provider=self.provider,
+                model=self.model,
+            )
+        return key
 
     def require_key(self, given: str | None) -> str:
         """Return the key that was given, else the environment's.
 
         Raises:
-            CredentialsError: There is neither.
+            MissingKeyError: There is neither.
+            CredentialsError: As `find_key`.
         """
         key = self.find_key(given)
         if key is None:
-            raise CredentialsError(
-                f"no key for {self.provider}: {self.key_advice}", provider=self.provider, model=self.model
+            raise MissingKeyError(
+                f"no key for {self.provider}: set {self.key_place} in the environment, or pass api_key=",
+                provider=self.provider,
+                model=self.model,
             )
         return key
 

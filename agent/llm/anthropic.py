@@ -159,6 +159,8 @@ def _endpoint(model: str, base_url: str | None) -> Endpoint:
 
 
 def _clients(endpoint: Endpoint, *, api_key: str | None, timeout_seconds: float) -> PerLoop[AsyncAnthropic]:
+    endpoint.find_key(api_key)  # The SDK looks for it itself, in more places, but sends whatever it finds.
+
     def make() -> AsyncAnthropic:
         try:
             import anthropic

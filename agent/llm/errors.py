@@ -1,7 +1,8 @@
 """What may go wrong between us and a provider, as errors that say what to do.
 
     ProviderError                  the provider refused or failed; `status`, `provider`, `model`
-    ├── CredentialsError           no key, or not a valid one, or no right to this model
+    ├── CredentialsError           not a valid key, or no right to this model
+    │   └── MissingKeyError        no key at all
     ├── ModelNotFoundError         the provider does not know the model
     ├── RequestRefusedError        it refuses this request as it is (400, 413, 422)
     ├── RateLimitError             too many requests, after all retries
@@ -12,6 +13,8 @@ All are `AgentMemoryError`s; the SDK's own error is their `__cause__`. None of t
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 from memory.errors import AgentMemoryError
 from memory.usage import Usage
@@ -25,13 +28,20 @@ class ProviderError(AgentMemoryError):
         self.model = model
         self.status = status
         """HTTP status; None where there was no answer."""
-        self.wasted: tuple[Usage | None, ...] = ()
-        """Of each attempt that broke off after the provider had begun to answer, as in `LLMResponse.wasted`."""
         super().__init__(message)
+
+    @property
+    def wasted(self) -> tuple[Usage | None, ...]:
+        """Of each attempt that broke off after the provider had begun to answer, as in `LLMResponse.wasted`."""
+        return wasted_by(self)
 
 
 class CredentialsError(ProviderError):
-    """There is no key, or the provider does not accept it (401, 403)."""
+    """The provider does not accept the key (401, 403), or it cannot be sent."""
+
+
+class MissingKeyError(CredentialsError):
+    """There is no key."""
 
 
 class ModelNotFoundError(ProviderError):
@@ -65,3 +75,20 @@ class ProviderUnavailableError(ProviderError):
 
 class BrokenAnswerError(ProviderError):
     """The answer was empty or its stream was cut, even after all retries."""
+
+
+def note_wasted(error: BaseException, wasted: tuple[Usage | None, ...]) -> None:
+    """Write on an exception what the attempts before it had cost.
+
+    On any one: a call may also end by `asyncio.CancelledError`, which has to stay the very exception that it was, or by
+    what `on_delta` raised.
+    """
+    vars(error)[_WASTED] = wasted
+
+
+def wasted_by(error: BaseException) -> tuple[Usage | None, ...]:
+    """Return what was noted on an exception that ended a call of a model: see `LLMResponse.wasted`."""
+    return cast("tuple[Usage | None, ...]", vars(error).get(_WASTED, ()))
+
+
+_WASTED = "_wasted_usage"

@@ -287,7 +287,7 @@ def _message(failure: Failure, endpoint: Endpoint, attempts: int) -> str:
             # A provider quotes the key in its own sentence, in part; so ours stands alone.
             return (
                 f"{endpoint} does not accept the key, or the key has no right to {endpoint.model!r} "
-                f"(status {failure.status}): {endpoint.key_advice}"
+                f"(status {failure.status}): check the key that was given, or else {endpoint.key_place}"
             )
         case "unknown_model":
             also = " (or base_url is not the address of its API)" if endpoint.base_url else ""

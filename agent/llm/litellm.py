@@ -21,6 +21,7 @@ from .access import Endpoint, missing_package
 from .chat_answers import ChatAnswer, chat_messages, chat_response, whole_answer
 from .protocol import LLMResponse, OnDelta
 from .retrying import Attempt, Attempts, RetryPolicy
+from .sendable import sendable
 
 _LOCAL_PRICES = "LITELLM_LOCAL_MODEL_COST_MAP"
 
@@ -90,6 +91,7 @@ class LiteLLMModel:
         body: dict[str, Any] = {"model": self.model, "messages": chat_messages(messages, system)}
         body |= {"tools": list(tools)} if tools else {}
         body |= self._options | ({"max_tokens": max_tokens} if max_tokens is not None else {})
+        body = sendable(body)
 
         async def ask(attempt: Attempt) -> LLMResponse:
             if on_delta is None:

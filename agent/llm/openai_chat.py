@@ -15,6 +15,7 @@ from .chat_answers import ChatAnswer, chat_messages, chat_response, whole_answer
 from .openai_client import is_openais_own, openai_clients, openai_endpoint, refuses
 from .protocol import LLMResponse, OnDelta
 from .retrying import Attempt, Attempts, RetryPolicy
+from .sendable import sendable
 
 if TYPE_CHECKING:
     from openai import AsyncStream
@@ -113,7 +114,7 @@ class OpenAIChatModel:
             known, other = _LIMITS if is_openais_own(self._endpoint) else _LIMITS[::-1]
             body.pop(other, None)
             body[known] = max_tokens
-        return body
+        return sendable(body)
 
     async def _whole(self, body: Wire, attempt: Attempt) -> ChatAnswer:
         return whole_answer(await self._clients.here().chat.completions.create(**body), attempt)

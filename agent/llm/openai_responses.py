@@ -22,6 +22,7 @@ from .failures import ReportedError
 from .openai_client import openai_clients, openai_endpoint, refuses
 from .protocol import LLMResponse, OnDelta, StopReason
 from .retrying import Attempt, Attempts, RetryPolicy
+from .sendable import sendable
 
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
@@ -116,7 +117,7 @@ class OpenAIResponsesModel:
         body |= self._options
         if max_tokens is not None:
             body["max_output_tokens"] = max_tokens
-        return body
+        return sendable(body)
 
     async def _created(self, body: Wire) -> Any:
         """Make the request, and ask for encrypted reasoning.
@@ -180,7 +181,7 @@ def _response(response: Wire, attempt: Attempt) -> LLMResponse:
         tool_calls=calls,
         stop_reason=stop_reason,
         usage=usage,
-        message={"object": "response", "output": list(_sendable(items, stop_reason))},
+        message={"object": "response", "output": list(_without_cut_reasoning(items, stop_reason))},
         model=response.get("model") or None,
     )
 
@@ -195,7 +196,7 @@ def _stop_reason(response: Wire, items: Sequence[Wire], *, has_calls: bool) -> S
     return "tool_use" if has_calls else "end_turn"
 
 
-def _sendable(items: Sequence[Wire], stop_reason: StopReason) -> Iterator[Wire]:
+def _without_cut_reasoning(items: Sequence[Wire], stop_reason: StopReason) -> Iterator[Wire]:
     """Yield the items that may be sent back: reasoning that was cut off before it led to anything may not (OR-3)."""
     last = max((index for index, item in enumerate(items) if item.get("type") != "reasoning"), default=None)
     if last is None:

@@ -32,7 +32,7 @@ from memory.errors import ConfigError, MessageError
 from memory.usage import Usage, read_usage
 
 from .access import Endpoint
-from .errors import BrokenAnswerError, ProviderUnavailableError
+from .errors import BrokenAnswerError, ProviderUnavailableError, note_wasted
 from .failures import Failure, read_failure, to_error
 from .protocol import Delta, LLMResponse, OnDelta
 
@@ -132,7 +132,17 @@ class Attempts:
 
         Raises:
             ProviderError: The provider refused, or failed in every attempt; from the SDK's error.
+
+        Whatever it raises, a cancellation too, tells by `wasted_by` what the attempts had cost.
         """
+        try:
+            response = await self._answer_in_time(ask)
+        except BaseException as error:
+            note_wasted(error, tuple(self._wasted))
+            raise
+        return replace(response, wasted=tuple(self._wasted))
+
+    async def _answer_in_time(self, ask: Ask) -> LLMResponse:
         try:
             async with asyncio.timeout(self._policy.max_total_seconds) as limit:
                 response: LLMResponse = await self._retrying()(self._once, ask)
@@ -140,7 +150,7 @@ class Attempts:
             if not limit.expired():
                 raise
             raise self._out_of_time() from error
-        return replace(response, wasted=tuple(self._wasted))
+        return response
 
     def _retrying(self) -> AsyncRetrying:
         policy = self._policy
@@ -166,12 +176,7 @@ class Attempts:
                 self._failure = read_failure(error)
             if self._failure is None:
                 raise
-            raise self._translated(self._failure) from _root(error)
-
-    def _translated(self, failure: Failure) -> Exception:
-        error = to_error(failure, self._endpoint, attempts=self._made)
-        error.wasted = tuple(self._wasted)
-        return error
+            raise to_error(self._failure, self._endpoint, attempts=self._made) from _root(error)
 
     def _may_pass(self, _error: BaseException) -> bool:
         failure = self._failure
@@ -200,14 +205,12 @@ class Attempts:
             self._on_delta(Delta(kind="restart"))
 
     def _out_of_time(self) -> ProviderUnavailableError:
-        error = ProviderUnavailableError(
+        return ProviderUnavailableError(
             f"{self._endpoint} gave no answer within {self._policy.max_total_seconds:g} seconds in all "
             f"({self._made} attempts)",
             provider=self._endpoint.provider,
             model=self._endpoint.model,
         )
-        error.wasted = tuple(self._wasted)
-        return error
 
 
 def _root(error: BaseException) -> BaseException | None:
