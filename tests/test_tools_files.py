@@ -217,6 +217,24 @@ def test_nothing_is_written_where_it_must_not_be(root: Path, path: str) -> None:
     assert not (root.parent / "new.txt").exists()
 
 
+@pytest.mark.parametrize("path", [".aloop/config", "sub/.ALOOP/config", "keys/config", ".aloop"])
+def test_the_settings_of_the_agent_are_neither_shown_nor_written(root: Path, path: str) -> None:
+    (root / ".aloop").mkdir()
+    (root / ".aloop" / "config").write_text("OPENAI_API_KEY=sk-1")
+    (root / "keys").symlink_to(root / ".aloop")
+
+    for tool, arguments in {
+        "read_file": {},
+        "list_files": {},
+        "search_files": {"text": "sk"},
+        "write_file": {"text": "x"},
+    }.items():
+        result = call(root, tool, path=path, **arguments)
+        assert result.is_error
+        assert "settings of this agent" in result.text
+    assert (root / ".aloop" / "config").read_text() == "OPENAI_API_KEY=sk-1"
+
+
 def test_half_of_a_surrogate_pair_is_refused_and_the_file_stays(root: Path) -> None:
     assert "surrogate" in use(root, "write_file", path="a.py", text="\ud83d")
     assert (root / "a.py").read_text().startswith("line_1")

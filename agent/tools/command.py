@@ -25,9 +25,11 @@ _DRAIN_SECONDS = 1.0
 _SHELL_SYNTAX = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|(?P<operator>\|\|?|&&?|;|>>?|<|`|\$\()""", re.DOTALL)
 
 _SECRET_WORDS = frozenset(
-    {"KEY", "APIKEY", "TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASSPHRASE", "PAT", "CREDENTIALS"}
+    {"KEY", "KEYS", "TOKEN", "TOKENS", "SECRET", "SECRETS", "PASSWORD", "PASSWORDS", "PASSPHRASE", "PAT", "CREDENTIALS"}
 )
-_SECRET_NAME = re.compile(r"PASSWORD$|PASSWD$|.+_PWD$|^AWS_.*_KEY|_(?:CREDENTIALS?|AUTH)$")
+_SECRET_NAME = re.compile(
+    r"(?:API|ACCESS|SECRET|PRIVATE|AUTH)(?:KEY|TOKEN)$|PASSWORD$|PASSWD$|.+_PWD$|_(?:CREDENTIAL|AUTH|CONNECTION_STRING)$"
+)
 _SECRET_VALUE = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 
 

@@ -16,6 +16,8 @@ from .tool import ToolError
 
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules", "venv", "site-packages", "dist", "build"})
 _VISITED_FOLDERS = 4_000
+_SETTINGS = ".aloop"
+"""The folder of the user's keys, and of what the agent may do: not the model's to read, even less to write."""
 
 # Windows has none of these; there a path is only checked, and a link made between check and use is followed.
 _HAS_DIR_FD = os.open in os.supports_dir_fd
@@ -26,7 +28,7 @@ _BINARY = getattr(os, "O_BINARY", 0)
 
 
 class Folder:
-    """The files below `root`. Paths are relative to it; one that leads out of it is an error.
+    """The files below `root`. Paths are relative to it; one that leads out of it, or into `.aloop`, is an error.
 
     Links are resolved first and the result must lie inside. Then each part of the path is opened by itself and no
     link is followed, so that a link that appears between check and use is an error too (on POSIX). Hard links and
@@ -113,6 +115,8 @@ class Folder:
             raise ToolError(f"{path!r} is no usable path: {error}") from error
         if not resolved.is_relative_to(self.root):
             raise ToolError(f"{path!r} is outside the folder; paths are relative to it")
+        if any(part.casefold() == _SETTINGS for part in resolved.relative_to(self.root).parts):
+            raise ToolError(f"{path!r} belongs to the settings of this agent, in which keys may stand")
         return resolved
 
     @contextlib.contextmanager
