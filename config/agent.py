@@ -26,7 +26,8 @@ _KEY_OF: Final[Mapping[str, str]] = {name: key for key, name in AGENT_KEYS.items
 
 def _address(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    # Not everyone who reads it takes a backslash for a part of the host; `port` raises where there can be none.
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "\\" in text or parts.port == 0:
         raise ValueError("no address")
     return text
 

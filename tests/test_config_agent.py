@@ -91,6 +91,8 @@ def test_each_key_is_read_from_the_environment_and_from_the_users_file(
         ({"ALOOP_MAX_ITERATIONS": "0"}, "max_iterations must be a whole number, 1 or more, got '0'"),
         ({"ALOOP_MAX_RETRIES": "-1"}, "max_retries must be a whole number, 0 or more, got '-1'"),
         ({"ALOOP_TIMEOUT_SECONDS": "nan"}, "timeout_seconds must be a number of seconds above 0, got 'nan'"),
+        ({"ALOOP_BASE_URL": "http://localhost:99999"}, "base_url must be an address"),
+        ({"ALOOP_BASE_URL": "http://elsewhere.org\\@localhost"}, "base_url must be an address"),
         ({"ALOOP_BASE_URL": "localhost:11434"}, "base_url must be an address that begins with http:// or https://"),
         ({"ALOOP_MODEL": "a", "aloop_model": "b"}, "ALOOP_MODEL stands twice in the environment"),
     ],
