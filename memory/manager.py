@@ -508,7 +508,11 @@ class MemoryManager:
 
     def _recover(self, error: BaseException) -> Steps[bool]:
         refusal = read_refusal(error)
-        if refusal is None or self._is_compressing:
+        if refusal is None:
+            return False
+        if self._is_compressing:
+            if refusal.kind == "context_overflow":
+                self._limits.learn(self._learned(refusal))
             return False
         match refusal.kind:
             case "context_overflow":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from memory import (
 from memory.events import Event
 from memory.messages import DialectName
 from memory.refusals import Refusal, read_refusal
-from memory.testing import WordCounter
+from memory.testing import ScriptedLLM, WordCounter
 
 from .conversations import DIALECT_NAMES, builder_for
 
@@ -142,12 +143,16 @@ def test_other_failures_do_not_concern_the_memory(error: Exception) -> None:
 
 
 def filled(
-    dialect: DialectName, *, strategy: CompressionStrategy = CompressionStrategy.SLIDING_WINDOW, **options: Any
+    dialect: DialectName,
+    *,
+    strategy: CompressionStrategy = CompressionStrategy.SLIDING_WINDOW,
+    llm: object | None = None,
+    **options: Any,
 ) -> MemoryManager:
     config = MemoryConfig(
         max_context_tokens=100_000, compression_threshold=50_000, compression_strategy=strategy, **options
     )
-    memory = MemoryManager(config, dialect=dialect, counter=WordCounter())
+    memory = MemoryManager(config, llm, dialect=dialect, counter=WordCounter())
     build = builder_for(dialect)
     for message in build.user("find the valve that leaks"):
         memory.add_message_sync(message)
@@ -215,6 +220,65 @@ def test_with_compression_off_a_refusal_changes_nothing() -> None:
 
     assert not memory.recover_sync(ApiError("prompt is too long: 600 tokens > 500 maximum"))
     assert memory.messages == before
+
+
+class _SlowModel:
+    """Writes a summary when it is told to."""
+
+    model = "slow"
+
+    def __init__(self) -> None:
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def call_async(self, messages: object, tools: object = None, max_tokens: int = 0) -> Any:
+        self.asked.set()
+        await self.may_answer.wait()
+        return await asyncio.to_thread(ScriptedLLM("a summary of what was said, in a few words"), "")
+
+
+def too_long(memory: MemoryManager) -> ApiError:
+    size = memory.current_tokens
+    return ApiError(f"prompt is too long: {size} tokens > {size // 2} maximum")
+
+
+async def test_a_context_that_grew_while_it_was_made_smaller_may_still_be_sent_again() -> None:
+    model = _SlowModel()
+    memory = filled("openai_chat", llm=model)
+    recovering = asyncio.create_task(memory.recover(too_long(memory)))
+    await asyncio.wait_for(model.asked.wait(), 5)
+    await memory.add_message({"role": "user", "content": "word " * 6000})
+    model.may_answer.set()
+
+    assert await asyncio.wait_for(recovering, 5)
+
+
+async def test_a_cancelled_recovery_leaves_the_context_and_may_be_repeated() -> None:
+    model = _SlowModel()
+    memory = filled("openai_chat", llm=model)
+    before, error = memory.messages, too_long(memory)
+    recovering = asyncio.create_task(memory.recover(error))
+    await asyncio.wait_for(model.asked.wait(), 5)
+    recovering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recovering
+    assert memory.messages == before
+
+    model.may_answer.set()
+    assert await memory.recover(error)
+    assert memory.get_context_for_llm() != before
+
+
+async def test_a_refusal_during_a_compression_teaches_the_limit_too() -> None:
+    model = _SlowModel()
+    memory = filled("openai_chat", llm=model)
+    error = too_long(memory)
+    compressing = asyncio.create_task(memory.compress())
+    await asyncio.wait_for(model.asked.wait(), 5)
+
+    assert not await memory.recover(error)
+    assert memory.get_stats()["max_context_tokens"] < 100_000
+    model.may_answer.set()
+    await asyncio.wait_for(compressing, 5)
 
 
 async def test_a_malformed_list_is_diagnosed_with_the_rule_that_it_breaks() -> None:
