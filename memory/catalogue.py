@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from genai_prices import types
 from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
@@ -134,8 +135,8 @@ def _explained(rule: types.MatchLogic, reference: str) -> int:
             return len(text) if fits else 0
 
 
-def _at_tier(price: object, input_tokens: int) -> float:
+def _at_tier(price: Decimal | types.TieredPrices, input_tokens: int) -> float:
     if not isinstance(price, types.TieredPrices):
-        return float(str(price))
+        return float(price)
     reached = [tier.price for tier in price.tiers if input_tokens > tier.start]
     return float(reached[-1] if reached else price.base)

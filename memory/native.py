@@ -17,6 +17,8 @@ _ACCEPTED = (
 )
 _LLM_MESSAGE_FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id", "name"})
 """A Responses item has a `type` besides: then it stays a dict."""
+_RESPONSE_FIELDS = frozenset({"choices", "object", "candidates", "promptFeedback", "prompt_feedback", "type"})
+"""A dict without any of these is a message and no response, as `unwrap` tells them apart."""
 _DEEPEST = 8
 """SDK objects inside a dict are looked for this many levels down; tool arguments may nest for ever."""
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
@@ -34,7 +36,7 @@ def unwrap(message: object) -> list[object]:
     Raises:
         MessageError: The response carries no message (no choices, no candidates).
     """
-    if isinstance(message, LLMMessage):
+    if isinstance(message, LLMMessage) or (type(message) is dict and _RESPONSE_FIELDS.isdisjoint(message)):
         return [message]
     if (choices := _field(message, "choices")) is not None:
         return [_first_choice(choices)]

@@ -115,7 +115,7 @@ class PriceBook:
         """
         if model is None:
             return self._default
-        own = _entry(self._overrides, model)
+        own = _entry(self._overrides, model) if self._overrides else None
         if own is not None:
             return _rates(self._overrides[own], source="override", matched=own)
         listing = self._listing(model)

@@ -40,14 +40,14 @@ class Link:
         """Bring the memory up to the caller's list. Return what to send."""
         with self._lock, self._prepared():
             self._tell(call)
-            self.memory.follow_sync(call.messages)
+            self.memory.follow_sync(call.messages, dialect=call.format.dialect)
             return self.memory.get_context_for_llm()
 
     async def afollow(self, call: Call) -> list[Any]:
         async with self._lock_of_loop():
             with self._prepared():
                 self._tell(call)
-                await self.memory.follow(call.messages)
+                await self.memory.follow(call.messages, dialect=call.format.dialect)
                 return self.memory.get_context_for_llm()
 
     def recover(self, error: Exception) -> list[Any] | None:
