@@ -369,7 +369,7 @@ class MemoryManager:
         for entry in entries:
             if self._window.begins_response(entry.reading):
                 self._open_request(entry)
-            self._append(entry)
+            self._log(entry)
         if usage is not None:
             self._accounts.report(usage, source, read_model(message) or read_model(source))
         yield from self._settle()
@@ -377,7 +377,7 @@ class MemoryManager:
     def _load(self, messages: Iterable[object]) -> Steps[None]:
         for message in messages:
             for entry in self._read(message):
-                self._append(entry)
+                self._log(entry)
         self._accounts.note_edit(0)
         yield from self._settle()
 
@@ -458,6 +458,11 @@ class MemoryManager:
             raise ConfigError(
                 f"this conversation is in the format {self._dialect.name}, not {dialect.name}; use one manager each"
             )
+
+    def _log(self, entry: Entry) -> None:
+        """Append a message that was handed over by itself; a list that is followed later may begin with it."""
+        self._followed.add(entry.message, first_seq=entry.seq, log_tokens=self._window.log_tokens)
+        self._append(entry)
 
     def _append(self, entry: Entry) -> None:
         entry = self._compressor.admitted(entry, self._dialect_or_default, self._window.open_calls)

@@ -389,3 +389,16 @@ def test_the_caller_may_name_the_format_before_the_messages_show_it() -> None:
     assert memory.dialect == "anthropic"
     with pytest.raises(ConfigError, match="anthropic"):
         memory.follow_sync([user("hello")], dialect="gemini")
+
+
+def test_history_that_was_loaded_and_messages_that_were_added_are_part_of_the_list() -> None:
+    memory = manager(threshold=10_000)
+    history = talk(2)
+    memory.load_history_sync(history)
+    memory.follow_sync([*history, user("go on")])
+    answer = assistant("done")
+    memory.add_message_sync(answer)
+    memory.follow_sync([*history, user("go on"), answer, user("thanks")])
+
+    assert memory.messages == [*history, user("go on"), answer, user("thanks")]
+    assert memory.get_stats()["message_count"] == 7
