@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,7 +16,7 @@ from memory.config import nearest
 from memory.errors import ConfigError
 
 from .files import config_files
-from .layers import AGENT, AGENT_KEYS, SECRET_KEYS, Given, layers_of
+from .layers import AGENT, AGENT_KEYS, SECRET_KEYS, Given, Layer, layers_of
 from .load import Setting, strongest, working_dir
 from .settings import none_from_word
 
@@ -102,8 +102,8 @@ class LoadedAgent:
         found = [self._secrets[SECRET_KEYS[name]] for name in variables if SECRET_KEYS[name] in self._secrets]
         if any(given.source == "environment" for given in found):
             return None
-        # The project's file before the user's, then by name.
-        return next((given.text for given in sorted(found, key=lambda one: not one.is_from_project)), None)
+        # The user's file before the project's, then by name.
+        return next((given.text for given in sorted(found, key=lambda one: one.is_from_project)), None)
 
 
 def load_agent(
@@ -128,8 +128,9 @@ def load_agent(
         ConfigError: Any value is wrong; the message names the key, the value, what is allowed and where it stands.
     """
     project, home = Path(project_dir or working_dir()), Path(home_dir or Path.home())
-    given = strongest(layers_of(project, home, os.environ if environ is None else environ, AGENT))
-    secrets = {name: given.pop(name) for name in SECRET_KEYS.values() if name in given}
+    layers = layers_of(project, home, os.environ if environ is None else environ, AGENT)
+    given = strongest(layers)
+    secrets = {name: _own(name, layers) for name in SECRET_KEYS.values() if given.pop(name, None)}
     _refuse_unknown(arguments)
     written = {name: one for name, one in given.items() if name not in arguments}
     agent = _checked({name: one.text for name, one in written.items()} | arguments, written)
@@ -141,6 +142,15 @@ def load_agent(
         files=tuple(config_files(project, home)),
         _secrets=secrets,
     )
+
+
+def _own(name: str, layers: Sequence[Layer]) -> Given:
+    """Return a key from the strongest place that is the user's own; the project's only where there is no other.
+
+    Otherwise a cloned project could have the conversation run on an account that is not the user's, for others to read.
+    """
+    found = [layer[name] for layer in layers if name in layer]
+    return next((given for given in found if not given.is_from_project), found[0])
 
 
 def _refuse_unknown(arguments: Mapping[str, Any]) -> None:
@@ -185,7 +195,7 @@ def _refuse_overreaching(agent: AgentSettings, written: Mapping[str, Given]) -> 
             raise _refused(name, problem, given)
 
 
-def _is_elsewhere(address: str | None) -> bool:
+def is_elsewhere(address: str | None) -> bool:
     """Whether an address is another machine's."""
     if address is None:
         return False
@@ -199,7 +209,7 @@ def _is_elsewhere(address: str | None) -> bool:
 _OVERREACHING: Final[Mapping[str, Callable[[Any], bool]]] = {
     "allow_writes": bool,
     "allow_commands": bool,
-    "base_url": _is_elsewhere,
+    "base_url": is_elsewhere,
 }
 _NOT_THE_PROJECTS: Final[Mapping[str, str]] = {
     "allow_writes": "is not a project's to allow",

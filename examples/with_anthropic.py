@@ -1,14 +1,15 @@
 """A streaming loop on Anthropic's messages, and the two lines that give it a memory.
 
-It asks Anthropic if ANTHROPIC_API_KEY is set, else a simulated one on this
-machine.
+It asks a simulated Anthropic on this machine; with --real the real one, which costs
+money and needs ANTHROPIC_API_KEY.
 
-Run it: `.venv/bin/python examples/with_anthropic.py`
+Needs the SDK: `.venv/bin/pip install -e '.[anthropic]'`. Run it:
+`.venv/bin/python examples/with_anthropic.py`
 """
 
 from __future__ import annotations
 
-import os
+import sys
 from typing import Any
 
 from anthropic import Anthropic
@@ -54,7 +55,7 @@ def main() -> None:
     """Run the loop and show what the memory did."""
     script = [*(Turn(calls=[Call("read_page", {"number": page})]) for page in range(1, 31)), Turn("V-21.\n")]
     with ProviderSimulator("anthropic", script) as server:
-        is_real = "ANTHROPIC_API_KEY" in os.environ
+        is_real = "--real" in sys.argv
         client = Anthropic() if is_real else Anthropic(base_url=server.base_url, api_key="test")
         client = with_memory(client, memory := MemoryManager())  # memory: line 2 of 2
         loop(client)

@@ -1,14 +1,16 @@
 """An asynchronous loop on Gemini, and the two lines that give it a memory.
 
-It asks Gemini if GEMINI_API_KEY is set, else a simulated one on this machine.
+It asks a simulated Gemini on this machine; with --real the real one, which costs
+money and needs GEMINI_API_KEY.
 
-Run it: `.venv/bin/python examples/with_gemini.py`
+Needs the SDK: `.venv/bin/pip install -e '.[gemini]'`. Run it:
+`.venv/bin/python examples/with_gemini.py`
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import sys
 from typing import Any
 
 from google import genai
@@ -50,7 +52,7 @@ async def main() -> None:
     script = [*(Turn(calls=[Call("read_page", {"number": page})]) for page in range(1, 31)), Turn("V-21.")]
     with ProviderSimulator("gemini", script) as server:
         simulated = types.HttpOptions(base_url=server.base_url)
-        is_real = "GEMINI_API_KEY" in os.environ
+        is_real = "--real" in sys.argv
         client = genai.Client() if is_real else genai.Client(http_options=simulated, api_key="test")
         client = with_memory(client, memory := MemoryManager())  # memory: line 2 of 2
         print(await loop(client))

@@ -1,14 +1,16 @@
 """A loop on OpenAI's chat completions, and the two lines that give it a memory.
 
-It asks OpenAI if OPENAI_API_KEY is set, else a simulated one on this machine.
+It asks a simulated OpenAI on this machine; with --real the real one, which costs
+money and needs OPENAI_API_KEY.
 
-Run it: `.venv/bin/python examples/with_openai.py`
+Needs the SDK: `.venv/bin/pip install -e '.[openai]'`. Run it:
+`.venv/bin/python examples/with_openai.py`
 """
 
 from __future__ import annotations
 
 import json
-import os
+import sys
 from typing import Any
 
 from openai import OpenAI
@@ -45,7 +47,7 @@ def main() -> None:
     """Run the loop and show what the memory did."""
     script = [*(Turn(calls=[Call("read_page", {"number": page})]) for page in range(1, 31)), Turn("V-21.")]
     with ProviderSimulator("openai_chat", script) as server:
-        is_real = "OPENAI_API_KEY" in os.environ
+        is_real = "--real" in sys.argv
         client = OpenAI() if is_real else OpenAI(base_url=server.base_url, api_key="test")
         client = with_memory(client, memory := MemoryManager())  # memory: line 2 of 2
         print(loop(client))

@@ -1,14 +1,16 @@
 """A loop on OpenAI's Responses, and the two lines that give it a memory.
 
-It asks OpenAI if OPENAI_API_KEY is set, else a simulated one on this machine.
+It asks a simulated OpenAI on this machine; with --real the real one, which costs
+money and needs OPENAI_API_KEY.
 
-Run it: `.venv/bin/python examples/with_openai_responses.py`
+Needs the SDK: `.venv/bin/pip install -e '.[openai]'`. Run it:
+`.venv/bin/python examples/with_openai_responses.py`
 """
 
 from __future__ import annotations
 
 import json
-import os
+import sys
 from typing import Any
 
 from openai import OpenAI
@@ -44,7 +46,7 @@ def main() -> None:
     """Run the loop and show what the memory did."""
     script = [*(Turn(calls=[Call("read_page", {"number": page})]) for page in range(1, 31)), Turn("V-21.")]
     with ProviderSimulator("openai_responses", script) as server:
-        is_real = "OPENAI_API_KEY" in os.environ
+        is_real = "--real" in sys.argv
         client = OpenAI() if is_real else OpenAI(base_url=server.base_url, api_key="test")
         client = with_memory(client, memory := MemoryManager())  # memory: line 2 of 2
         print(loop(client))

@@ -112,6 +112,7 @@ class ModelSummarizer:
         for piece in _pieces(request, self.input_tokens):
             reply = yield self._call(request, text, piece, request.target_tokens - held_back)
             text = _checked(reply)
+        _refuse_too_little(text, request)
         identifiers = extract.missing_identifiers(digest, text, target_tokens=held_back, count=request.count)
         whole = f"{text}\n\n{identifiers}" if identifiers else text
         return Summary(text=whole, method=self.method, digest=digest)
@@ -248,5 +249,17 @@ def _checked(reply: ModelReply) -> str:
         raise SummaryError(f"the model's summary was cut off ({reply.stop_reason})")
     return text
 
+
+def _refuse_too_little(text: str, request: SummaryRequest) -> None:
+    """Refuse "ok", a refusal, or a promise in the place of a long conversation: it stands for nothing."""
+    source_tokens = sum(source.tokens for source in request.sources)
+    tokens = request.count(text)
+    if source_tokens >= _LONG_TOKENS and tokens < _LEAST_TOKENS:
+        raise SummaryError(f"the model's summary has {tokens} tokens, too few to stand for {source_tokens:,}")
+
+
+_LONG_TOKENS = 2_000
+_LEAST_TOKENS = 12
+"""A sentence. A summary of a long conversation that is shorter says nothing of it."""
 
 _CUT_OFF = frozenset({"max_tokens", "length", "MAX_TOKENS", "max_output_tokens"})

@@ -156,14 +156,14 @@ def test_an_option_takes_back_what_a_project_may_not_say(place: Place) -> None:
     assert place.load(allow_commands=False).agent.allow_commands is False
 
 
-def test_a_key_is_found_in_the_nearest_file_and_left_to_the_sdk_in_the_environment(place: Place) -> None:
+def test_the_users_own_key_comes_before_a_projects_and_the_environments_is_left_to_the_sdk(place: Place) -> None:
     place.write(place.home, "GOOGLE_API_KEY=of-the-user", "OPENAI_API_KEY=sk-1")
-    place.write(place.project, "GEMINI_API_KEY=of-the-project")
+    place.write(place.project, "GEMINI_API_KEY=of-the-project", "OPENAI_API_KEY=sk-2", "ANTHROPIC_API_KEY=sk-3")
     names = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 
-    assert place.load().api_key(*names) == "of-the-project"
+    assert place.load().api_key(*names) == "of-the-user"
     assert place.load().api_key("OPENAI_API_KEY") == "sk-1"
-    assert place.load().api_key("ANTHROPIC_API_KEY") is None
+    assert place.load().api_key("ANTHROPIC_API_KEY") == "sk-3"
     assert place.load({"GEMINI_API_KEY": "of-the-environment"}).api_key(*names) is None
 
 

@@ -51,3 +51,12 @@ def test_every_page_is_reached_from_the_index() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_page_can_be_read_in_one_go(page: Path) -> None:
     assert len(page.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_each_block_of_a_page_ends_before_the_next_begins(page: Path) -> None:
+    fences = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("```")]
+
+    assert all(line != "```" for line in fences[::2])
+    assert all(line == "```" for line in fences[1::2])
+    assert len(fences) % 2 == 0

@@ -304,9 +304,10 @@ def test_identifiers_that_the_model_kept_are_not_repeated() -> None:
 
 def test_the_block_of_identifiers_is_bounded() -> None:
     many = " ".join(f"src/part{number}/module_{number}.py" for number in range(2_000))
-    summary, _ = summarised(request_of([source(2, many)], target=200), "Files.", identifiers_share=0.25)
+    said = "They listed the files of the project, part after part, and agreed on nothing else."
+    summary, _ = summarised(request_of([source(2, many)], target=200), said, identifiers_share=0.25)
 
-    assert 10 < count(summary.text) <= count("Files.") + 50
+    assert count(said) + 10 < count(summary.text) <= count(said) + 50
 
 
 def test_the_next_summary_still_knows_the_identifiers_of_the_last() -> None:
@@ -356,3 +357,17 @@ def test_the_models_method_is_its_name() -> None:
     summary, _ = summarised(request_of([source(1, "hi")]), "fine", method="haiku")
 
     assert summary.method == "haiku"
+
+
+@pytest.mark.parametrize("text", ["ok", "I'm sorry, I can't help with that.", "Here is the summary."])
+def test_a_word_is_no_summary_of_a_long_conversation(text: str) -> None:
+    long = request_of([source(n, "the valve opens " * 60) for n in range(1, 20)])
+
+    with pytest.raises(SummaryError, match="too few"):
+        drive(ModelSummarizer().summarize(long), Llm(lambda prompt: text))
+
+
+def test_a_short_summary_of_a_short_conversation_is_fine() -> None:
+    short = request_of([source(1, "the valve opens at nine bar")])
+
+    assert "nine bar" in drive(ModelSummarizer().summarize(short), Llm(lambda prompt: "It opens at nine bar.")).text
