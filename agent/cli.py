@@ -10,6 +10,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -190,9 +191,15 @@ def _root(
     pass
 
 
-@app.command(name="run", short_help="Give an agent a task, with a real model.")
+@app.command(
+    name="run",
+    short_help="Give an agent a task, with a real model.",
+    options_metavar="--task TEXT [OPTIONS]",
+    context_settings={"allow_extra_args": True},  # for a task that is given without its option
+)
 def run_command(
-    task: Annotated[str, typer.Option("--task", metavar="TEXT", help="What is to be done; - is stdin.")],
+    context: typer.Context,
+    task: Annotated[str | None, typer.Option("--task", metavar="TEXT", help="What is to be done; - is stdin.")] = None,
     mode: Annotated[str, typer.Option("--mode", help="How it goes about it: react.", show_default=False)] = "react",
     provider: Provider = None,
     model: Annotated[str | None, typer.Option("--model", help="The model, as its provider writes it.")] = None,
@@ -217,6 +224,7 @@ def run_command(
     """
     from . import live, run  # they bring in the agent, which most commands do not need
 
+    task = _task(task, context.args)
     if mode != "react":
         raise ConfigError(f"--mode must be react, got {mode!r}", field="mode")
     settings: dict[str, Any] = {
@@ -346,6 +354,21 @@ def config_command(
 
 
 # --- What the commands share ------------------------------------------------------------------------------------------
+
+
+def _task(task: str | None, words: list[str]) -> str:
+    """Return the task; words that no option takes were meant for it.
+
+    Raises:
+        ConfigError: There is none, or words of it stand outside `--task`.
+    """
+    if task is not None and not words:
+        return task
+    if not words:
+        raise ConfigError('no task is given: aloop run --task "..."', field="task")
+    meant = " ".join([*([task] if task else []), *words])
+    quoted = shlex.quote(meant) if set(meant) & set('"$`\\!') else f'"{meant}"'
+    raise ConfigError(f"the task is given by --task, in quotes: aloop run --task {quoted}", field="task")
 
 
 def _given(

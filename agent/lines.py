@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
+from typing import Final
 
 from memory import CompressionStrategy
 from memory.events import Compressed, Degraded, Event, FloorReached, OverBudget
 
 _JOINERS = "\u200c\u200d"
 """They only join the characters beside them; without them emoji and some scripts fall apart."""
+
+
+_SUMMARIES: Final[Mapping[str, str]] = {"model": "a summary by the model", "extractive": "an extractive summary"}
+"""By `Compressed.method`."""
 
 
 def harmless(text: str, encoding: str = "utf-8") -> str:
@@ -50,12 +56,13 @@ def _harmless(character: str) -> str:
 
 
 def _describe_compression(event: Compressed) -> str:
-    """Return `compressed 8,032 -> 3,267 tokens (-59%), messages 3-10 now a summary`."""
+    """Return `compressed 8,032 -> 3,267 tokens (-59%), messages 3-10 now a summary by the model`."""
     saved = 100 * (1 - event.tokens_after / event.tokens_before)
     messages = f"messages {event.first_ref.removeprefix('r')}-{event.last_ref.removeprefix('r')}"
-    fates = {"in a summary": event.summarised_count, "masked": event.masked_count, "dropped": event.dropped_count}
+    summary = _SUMMARIES.get(event.method, "a summary")
+    fates = {f"in {summary}": event.summarised_count, "masked": event.masked_count, "dropped": event.dropped_count}
     done = ", ".join(f"{count} {fate}" for fate, count in fates.items() if count)
     # The other strategies leave some messages between the first and the last alone.
     is_one_summary = event.summarised_count and event.strategy == CompressionStrategy.SLIDING_WINDOW
-    fate = "now a summary" if is_one_summary else f"now {done}" if done else "shortened"
+    fate = f"now {summary}" if is_one_summary else f"now {done}" if done else "shortened"
     return f"compressed {event.tokens_before:,} -> {event.tokens_after:,} tokens (-{saved:.0f}%), {messages} {fate}"

@@ -113,14 +113,21 @@ class Screen:
         # The compressions came when the results were there: what they began with is what the step had grown to.
         tokens = compressions[0].tokens_before if compressions else step.context_tokens
         head = f"{step.iteration:4}  {tokens:6,}  {self._cost:>9}  "
-        for number, line in enumerate(self._lines_of(step)):
-            self._line(f"{'' if number else head:{_INDENT}}{line}")
+        for line in self._lines_of(step):
+            self._line(f"{head:{_INDENT}}{line}")
+            head = ""
+        for call in step.calls:
+            outcome = _describe_outcome(call, max(40, self._width - _INDENT))
+            if call.is_error:
+                self._whole(f"{head:{_INDENT}}{outcome}", indent=_INDENT)
+            else:
+                self._line(f"{head:{_INDENT}}{outcome}")
+            head = ""
         for event in step.events:
-            self._line(f"      {describe_event(event)}", style="green")
+            self._whole(f"      {describe_event(event)}", style="green")
 
     def on_remark(self, text: str) -> None:
-        fields, _, sentence = text.rpartition(" | ")
-        self._line(f"      {sentence} ({fields})", style="yellow")
+        self._whole(f"      {text}", style="yellow")
 
     def on_interrupt(self) -> None:
         self._doing = "ending the step; once more ends everything at once"
@@ -140,8 +147,9 @@ class Screen:
         if report.problem is not None:
             kind = "error" if report.answer is None else "note"
             self._errors.print(Text(self._plain(f"{kind}: {report.problem}"), style="red"), soft_wrap=True)
-        self._line("")
-        self._print(format_stats(report.stats))
+        if _is_billed(report):
+            self._line("")
+            self._print(format_stats(report.stats))
         if report.is_request_cut_off:
             self._print(
                 "The model was answering when it was interrupted; what that costs is estimated here, or missing."
@@ -157,8 +165,6 @@ class Screen:
         yield from said[:_MOST_TEXT_LINES]
         if len(said) > _MOST_TEXT_LINES:
             yield f"({len(said) - _MOST_TEXT_LINES} more lines)"
-        width = max(40, self._width - _INDENT)
-        yield from (_describe_outcome(call, width) for call in step.calls)
 
     def _now(self) -> Group:
         """Return what is happening now: the end of what is being written, and a line of figures."""
@@ -166,7 +172,8 @@ class Screen:
         written = [piece for line in self._plain(self._streamed).splitlines() for piece in textwrap.wrap(line, width)]
         compressions = f"{self._compression_count} compression{'s' * (self._compression_count != 1)}"
         size = f"{self._context_tokens:,} of {self._threshold_tokens:,} tokens"
-        figures = f"{size}, {compressions}, {self._cost}: {self._doing}"
+        # Before the first request there is nothing to tell of.
+        figures = f"{size}, {compressions}, {self._cost}: {self._doing}" if self._context_tokens else self._doing
         now = [Text(line) for line in written[-_STREAMED_LINES:]]
         return Group(*now, Text(cut(self._plain(figures).replace("\n", " "), width), style="dim"))
 
@@ -182,6 +189,15 @@ class Screen:
         line = self._plain(text).replace("\n", " ")
         self._print(cut(line, self._width), style=style)
 
+    def _whole(self, text: str, *, indent: int = 6, style: str = "") -> None:
+        """Print one line that says why: never cut, but wrapped on a terminal."""
+        line = self._plain(text).replace("\n", " ")
+        if not self._console.is_terminal:
+            self._print(line, style=style)
+            return
+        for piece in textwrap.wrap(line, self._width, subsequent_indent=" " * (indent + 2)):
+            self._print(piece, style=style)
+
     def _print(self, text: str, *, style: str = "") -> None:
         # Text: brackets are no markup. Soft wrap: a line stays a line in a file or a pipe.
         self._console.print(Text(self._plain(text), style=style), soft_wrap=True)
@@ -196,15 +212,19 @@ def _intention(memory: MemoryConfig) -> str:
     )
 
 
+def _is_billed(report: RunReport) -> bool:
+    """Whether there is anything to give account of: where no request was answered, all figures are 0."""
+    return bool(report.steps or report.stats["total_input_tokens"] + report.stats["total_output_tokens"])
+
+
 def _describe_outcome(call: CallReport, width: int) -> str:
-    """Return a call with the size of its result, or with what went wrong."""
+    """Return a call with the size of its result, or with what went wrong: that is whole, the arguments are cut."""
     called = _describe_call(call.name, call.arguments)
     if not call.is_error:
         outcome = f" -> {len(call.result):,} character{'s' * (len(call.result) != 1)}"
         return cut(called, width - len(outcome)) + outcome
-    outcome = f" -> {' '.join(call.result.split())}"
-    called = cut(called, max(width // 2, width - len(outcome)))
-    return called + cut(outcome, width - len(called))
+    outcome = f" -> {call.error}"
+    return cut(called, max(width // 2, width - len(outcome))) + outcome
 
 
 def _describe_call(name: str, arguments: str) -> str:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from config import Loaded, LoadedAgent
 from memory import MemoryConfig, MemoryManager
 from memory.errors import AgentMemoryError, ConfigError
-from memory.events import Event
+from memory.events import Event, OverBudget
 from memory.messages import DialectName, ToolCall, ToolResult, Wire
 
 from .agent import SYSTEM_PROMPT, ReActAgent
+from .asking import Remarks, budget_problem, connected, problem_of
 from .base import AgentResult, EndReason, Step
 from .interrupts import Interrupts, interrupts
-from .llm import Delta, LLMResponse, OnDelta, ProviderModel, connect
-from .llm.connecting import PROVIDERS
-from .llm.errors import CredentialsError, MissingKeyError
+from .llm import Delta, LLMResponse, OnDelta, ProviderModel
 from .telemetry import Telemetry, TracedModel
 from .tools import Tool, Toolbox, recall_tool, standard_tools
 
@@ -33,15 +30,8 @@ RunEnd: TypeAlias = EndReason | Literal["interrupted", "failed"]
 RESULT_TOKENS = 8_000
 """`max_result_tokens` of a run that sets none; a quarter of the threshold where that is less."""
 _PAGE_CHARACTERS = 8_000
-
-_KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "openai": ("OPENAI_API_KEY",),
-    "openai-responses": ("OPENAI_API_KEY",),
-    "anthropic": ("ANTHROPIC_API_KEY",),
-    "gemini": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-    "google-generativeai": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-}
-"""Under which names a key may stand in a file. LiteLLM looks in the environment for whichever provider it asks."""
+_ERROR_CHARACTERS = 500
+"""So much is told of the error that a tool gave for its result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +57,22 @@ class CallReport:
     result: str
     is_error: bool
 
+    @property
+    def error(self) -> str:
+        """What went wrong, in a line of bounded length; empty where nothing did."""
+        words = " ".join(self.result[: 4 * _ERROR_CHARACTERS].split()) if self.is_error else ""
+        return words if len(words) <= _ERROR_CHARACTERS else f"{words[: _ERROR_CHARACTERS - 4]} ..."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values, without the text of its result, unless that is an error."""
+        told = {
+            "name": self.name,
+            "arguments": _parsed(self.arguments),
+            "result_characters": len(self.result),
+            "is_error": self.is_error,
+        }
+        return told | ({"error": self.error} if self.is_error else {})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
@@ -84,19 +90,11 @@ class StepReport:
     cost_is_estimate: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON values, without the texts of results."""
+        """Return it as JSON values, without the texts of results that are no errors."""
         return {
             "iteration": self.iteration,
             "text": self.text,
-            "calls": [
-                {
-                    "name": call.name,
-                    "arguments": _parsed(call.arguments),
-                    "result_characters": len(call.result),
-                    "is_error": call.is_error,
-                }
-                for call in self.calls
-            ],
+            "calls": [call.as_dict() for call in self.calls],
             "events": [{"event": type(event).__name__, **asdict(event)} for event in self.events],
             "context_tokens": self.context_tokens,
             "cost_usd": self.cost_usd,
@@ -197,32 +195,34 @@ def run_task(order: Order, watcher: Watcher) -> RunReport:
     """
     if not order.task.strip():
         raise ConfigError("the task is empty; give --task a text, or - to read it from standard input", field="task")
-    with _remarks_to(watcher.on_remark) as remarks:
-        return asyncio.run(_Run(order, watcher, remarks).work())
+    return asyncio.run(_Run(order, watcher).work())
 
 
 class _Run:
     """One run: builds the agent, lets it work, keeps what happened."""
 
-    def __init__(self, order: Order, watcher: Watcher, remarks: list[str]) -> None:
+    def __init__(self, order: Order, watcher: Watcher) -> None:
         self._order = order
         self._watcher = watcher
-        self._remarks = remarks
         self._steps: list[StepReport] = []
         self._events: list[Event] = []
         self._running: LLMResponse | None = None
         """The answer whose tools run now."""
         self._is_asking = False
         self._telemetry = _telemetry()
-        self._model = _connected(order.agent)
+        # What is asked of the model while the agent does not ask it, the memory asks.
+        self._remarks = Remarks(order.agent.agent, watcher.on_remark, is_for_summary=lambda: not self._is_asking)
+        _refuse_file(order.root)
+        tools = self._standard_tools()
+        self._model = connected(order.agent)
         self._memory = self._new_memory()
-        self._toolbox = _WatchedToolbox(self._tools())
+        self._toolbox = _WatchedToolbox([*tools, self._recall_tool()])
         self._agent = self._new_agent()
 
     async def work(self) -> RunReport:
         """Run the agent to its end, whichever that is."""
         self._watcher.on_begin(self._order, self._memory.config, [tool.name for tool in self._toolbox.tools])
-        with interrupts(self._watcher.on_interrupt, self._watcher.on_kill) as taken:
+        with interrupts(self._watcher.on_interrupt, self._watcher.on_kill) as taken, self._remarks.collected():
             async with self._model:
                 return await self._worked(taken)
 
@@ -230,7 +230,7 @@ class _Run:
         try:
             result = await self._agent.run(self._order.task)
         except AgentMemoryError as error:
-            return self._report("failed", problem=str(error))
+            return self._report("failed", problem=problem_of(error, self._order.agent))
         except asyncio.CancelledError:
             if taken.signal is None:
                 raise
@@ -288,14 +288,19 @@ class _Run:
     def _finished(self, result: AgentResult) -> RunReport:
         match result.end_reason:
             case "answered" | "truncated" | "refused":
-                problem = f"nothing more can follow this answer: {result.overflow}" if result.overflow else None
-                return self._report(result.end_reason, answer=result.answer, problem=problem)
+                return self._report(result.end_reason, answer=result.answer, problem=self._overflow_of(result))
             case "max_iterations":
                 asked = f"{result.iterations} time{'s' * (result.iterations != 1)}"
                 problem = f"the model was asked {asked} and gave no answer; raise --max-iterations to let it go on"
                 return self._report(result.end_reason, problem=problem)
             case "budget_exceeded":
-                return self._report(result.end_reason, problem=result.answer)
+                refused = [event for event in self._events if isinstance(event, OverBudget)]
+                return self._report(result.end_reason, problem=budget_problem(refused[-1]))
+
+    def _overflow_of(self, result: AgentResult) -> str | None:
+        if result.overflow is None:
+            return None
+        return f"nothing more can follow this answer: {problem_of(result.overflow, self._order.agent)}"
 
     def _report(
         self, end: RunEnd, *, answer: str | None = None, problem: str | None = None, exit_code: int | None = None
@@ -309,7 +314,7 @@ class _Run:
             answer=answer,
             problem=problem,
             steps=tuple(self._steps),
-            remarks=tuple(self._remarks),
+            remarks=tuple(self._remarks.texts),
             is_request_cut_off=end == "interrupted" and self._is_asking,
             stats=self._memory.get_stats(),
             exit_code=int(end != "answered") if exit_code is None else exit_code,
@@ -340,17 +345,19 @@ class _Run:
             telemetry=self._telemetry,
         )
 
-    def _tools(self) -> list[Tool]:
+    def _standard_tools(self) -> list[Tool]:
         settings = self._order.agent.agent
         try:
-            tools = standard_tools(
+            return standard_tools(
                 self._order.root, allow_writes=settings.allow_writes, allow_commands=settings.allow_commands
             )
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
             raise ConfigError(f"--root: {error}", field="root") from error
+
+    def _recall_tool(self) -> Tool:
         # At one character a token a page is still shorter than what would be archived again at once.
         page = min(_PAGE_CHARACTERS, self._memory.config.max_result_tokens or _PAGE_CHARACTERS)
-        return [*tools, recall_tool(self._memory, page_characters=page)]
+        return recall_tool(self._memory, page_characters=page)
 
 
 class _WatchedModel:
@@ -410,60 +417,18 @@ class _WatchedToolbox(Toolbox):
         return self._results.get(id(call), ended)
 
 
+def _refuse_file(root: Path) -> None:
+    """Raise ConfigError if what should be a folder is a file: "no folder" would send one looking for it."""
+    if root.is_file():
+        raise ConfigError(f"--root: {str(root)!r} is a file; name the folder it is in", field="root")
+
+
 def _memory_config(loaded: Loaded) -> MemoryConfig:
     """Return the memory's settings, with a limit for results where none is set and none was refused."""
     config = loaded.memory
     if loaded.source_of("max_result_tokens") != "default":
         return config
     return replace(config, max_result_tokens=max(200, min(RESULT_TOKENS, config.compression_threshold // 4)))
-
-
-def _connected(loaded: LoadedAgent) -> ProviderModel:
-    settings = loaded.agent
-    if not settings.provider or not settings.model:
-        raise _unnamed(loaded)
-    try:
-        return connect(
-            settings.provider,
-            settings.model,
-            api_key=loaded.api_key(*_KEY_VARIABLES.get(settings.provider, ())),
-            base_url=settings.base_url,
-            timeout_seconds=settings.timeout_seconds,
-            max_retries=settings.max_retries,
-        )
-    except MissingKeyError as error:
-        variables = " or ".join(_KEY_VARIABLES[settings.provider])
-        raise ConfigError(
-            f"no key for {settings.provider}: set {variables} in the environment, or write it into ~/.aloop/config as "
-            "a line; `aloop demo` (make demo) needs none",
-            field="api_key",
-        ) from error
-    except CredentialsError as error:
-        raise ConfigError(str(error), field="api_key") from error
-    except ConfigError as error:
-        source = "argument" if error.field != "provider" else loaded.source_of("provider")
-        if source == "argument":
-            raise
-        raise ConfigError(f"ALOOP_PROVIDER from {source}: {error}", field=error.field) from error
-
-
-def _unnamed(loaded: LoadedAgent) -> ConfigError:
-    """Return the error for a model that nobody has named, with the ways to name it."""
-    settings = loaded.agent
-    lacking = [name for name in ("provider", "model") if not getattr(settings, name)]
-    provider = settings.provider or "openai"
-    options = f"--provider {provider} --model MODEL"
-    keys = f"ALOOP_PROVIDER={provider} ALOOP_MODEL={settings.model or 'MODEL'}"
-    return ConfigError(
-        f"no {' and no '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} named. Three ways to name one:\n"
-        f'  an option:   aloop run {options} --task "..."\n'
-        f"  a file:      {' and '.join(keys.split())}, a line each, in .aloop/config or ~/.aloop/config\n"
-        f"  a variable:  export {keys}\n"
-        f"Providers: {', '.join(PROVIDERS)}.\n"
-        "A server of your own (Ollama, LM Studio, vLLM): --provider openai --base-url http://localhost:11434/v1\n"
-        "Without a key and a model, `aloop demo` (make demo) shows the memory at work.",
-        field=lacking[0],
-    )
 
 
 def _telemetry() -> Telemetry | None:
@@ -473,29 +438,6 @@ def _telemetry() -> Telemetry | None:
     from memory.integrations.opentelemetry import Telemetry as OpenTelemetry
 
     return OpenTelemetry()
-
-
-@contextmanager
-def _remarks_to(tell: Callable[[str], None]) -> Iterator[list[str]]:
-    """Collect what is logged of the model's requests while the block runs, and pass it on."""
-    logger = logging.getLogger("agent.llm")
-    handler = _Remarks(tell)
-    logger.addHandler(handler)
-    try:
-        yield handler.texts
-    finally:
-        logger.removeHandler(handler)
-
-
-class _Remarks(logging.Handler):
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-        self._tell(record.getMessage())
 
 
 def _parsed(arguments: str) -> Any:

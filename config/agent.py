@@ -153,6 +153,17 @@ def _own(name: str, layers: Sequence[Layer]) -> Given:
     return next((given for given in found if not given.is_from_project), found[0])
 
 
+def is_elsewhere(address: str | None) -> bool:
+    """Whether an address is another machine's."""
+    if address is None:
+        return False
+    host = urlsplit(address).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host != "localhost"
+
+
 def _refuse_unknown(arguments: Mapping[str, Any]) -> None:
     for name in arguments:
         if name not in _KEY_OF:
@@ -193,17 +204,6 @@ def _refuse_overreaching(agent: AgentSettings, written: Mapping[str, Given]) -> 
                 f"environment, or with {option}"
             )
             raise _refused(name, problem, given)
-
-
-def is_elsewhere(address: str | None) -> bool:
-    """Whether an address is another machine's."""
-    if address is None:
-        return False
-    host = urlsplit(address).hostname or ""
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host != "localhost"
 
 
 _OVERREACHING: Final[Mapping[str, Callable[[Any], bool]]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -69,6 +69,8 @@ class Family:
     """Whatever begins like this must be one of `fields`: anything else is a slip of the pen."""
     fields: Mapping[str, str]
     """Key -> field."""
+    slips: Mapping[str, str] = field(default_factory=dict)
+    """Key that is easily taken for one of these -> what is meant. In a file of ours they stand for nothing else."""
 
     def owns(self, key: str) -> bool:
         """Whether a key is one of these, or pretends to be."""
@@ -76,7 +78,20 @@ class Family:
 
 
 MEMORY: Final = Family(prefix="MEMORY_", fields=KEYS)
-AGENT: Final = Family(prefix="ALOOP_", fields=MappingProxyType({**AGENT_KEYS, **SECRET_KEYS}))
+AGENT: Final = Family(
+    prefix="ALOOP_",
+    fields=MappingProxyType({**AGENT_KEYS, **SECRET_KEYS}),
+    slips=MappingProxyType(
+        {
+            "ALOOP_MAX_COST": "MEMORY_MAX_COST_DOLLARS",
+            "ALOOP_MAX_COST_DOLLARS": "MEMORY_MAX_COST_DOLLARS",
+            "ALOOP_API_KEY": "the name that the provider gives its key, such as OPENAI_API_KEY",
+            "OPENAI_KEY": "OPENAI_API_KEY",
+            "ANTHROPIC_KEY": "ANTHROPIC_API_KEY",
+            "GEMINI_KEY": "GEMINI_API_KEY",
+        }
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +146,7 @@ def _lines(path: Path) -> Iterable[tuple[str, str, str]]:
 def _layer(values: Iterable[tuple[str, str, str]], family: Family, *, is_from_project: bool = False) -> Layer:
     layer = {}
     for key, text, source in values:
-        if not family.owns(key):
+        if not family.owns(key) and key not in family.slips:
             continue  # the keys of others
         if key not in family.fields:
             raise _unknown_key(key, source, family)
@@ -144,6 +159,8 @@ def _layer(values: Iterable[tuple[str, str, str]], family: Family, *, is_from_pr
 
 
 def _unknown_key(key: str, source: str, family: Family) -> ConfigError:
+    if key in family.slips:
+        return ConfigError(f"{key} from {source}: there is no such key; did you mean {family.slips[key]}?")
     # Without its value: whose key this is, nobody knows, and it may be a secret.
     known = [one for one in family.fields if one.startswith(family.prefix)]
     close = nearest(key.removeprefix(family.prefix), (one.removeprefix(family.prefix) for one in known))

@@ -186,3 +186,26 @@ def test_no_secret_is_quoted_in_an_error(place: Place, environ: Mapping[str, str
         place.load(environ)
 
     assert "hidden-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("ALOOP_MAX_COST", "did you mean MEMORY_MAX_COST_DOLLARS?"),
+        ("ALOOP_API_KEY", "such as OPENAI_API_KEY?"),
+        ("OPENAI_KEY", "did you mean OPENAI_API_KEY?"),
+    ],
+)
+def test_a_key_that_is_easily_mistaken_says_which_is_meant(place: Place, key: str, meant: str) -> None:
+    path = place.write(place.home, f"{key}=hidden-word")
+
+    with pytest.raises(ConfigError) as caught:
+        place.load()
+
+    assert str(caught.value).startswith(f"{key} from {path}:1: there is no such key; ")
+    assert meant in str(caught.value)
+    assert "hidden-word" not in str(caught.value)
+
+
+def test_the_environments_other_keys_are_nobodys_business(place: Place) -> None:
+    assert place.load({"OPENAI_KEY": "of-another-program"}).api_key("OPENAI_API_KEY") is None
