@@ -105,8 +105,11 @@ def test_llm_messages_stay_llm_messages() -> None:
     assert validate(wires(result.messages), "openai_chat") == []
 
 
+SAID = "The linker failed. The agent then read the build files one after another and found nothing."
+
+
 def test_the_summary_is_the_text_and_stands_in_the_messages() -> None:
-    result = compressor(ScriptedLLM("The linker failed.")).compress_sync(rounds(CHAT))
+    result = compressor(ScriptedLLM(SAID)).compress_sync(rounds(CHAT))
 
     assert result.method == "model"
     assert result.summary.startswith("The linker failed.")
@@ -116,7 +119,7 @@ def test_the_summary_is_the_text_and_stands_in_the_messages() -> None:
 def test_a_model_that_is_asked_by_the_loop_writes_the_summary_of_a_list() -> None:
     class AgentModel:
         async def call_async(self, messages: Any, tools: Any = None, max_tokens: int = 0) -> Any:
-            return SimpleNamespace(content="The linker failed.", stop_reason="stop")
+            return SimpleNamespace(content=SAID, stop_reason="stop")
 
     result = asyncio.run(compressor(AgentModel()).compress(rounds(CHAT)))
 

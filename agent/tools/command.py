@@ -200,6 +200,11 @@ async def _kill(process: asyncio.subprocess.Process, reading: asyncio.Task[None]
     _signal_group(process)
     await asyncio.wait({reading}, timeout=_DRAIN_SECONDS)
     reading.cancel()
+    # Or the thread that waits for it may find the event loop closed, and say so on standard error.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while process.returncode is None:
+                await asyncio.sleep(_POLL_SECONDS)
 
 
 def _signal_group(process: asyncio.subprocess.Process) -> None:

@@ -380,7 +380,8 @@ class _Check:
             self._found.add("AN-6", index, "an empty text block", at=at)
 
     def _thinking_order(self, index: int, blocks: Sequence[Any], message: Wire) -> None:
-        is_thinking = [isinstance(block, Mapping) and block.get("type") in THINKING for block in blocks]
+        kinds = [block.get("type") if isinstance(block, Mapping) else None for block in blocks]
+        is_thinking = [isinstance(kind, str) and kind in THINKING for kind in kinds]
         if message.get("role") != "assistant" or not any(is_thinking):
             return
         if not is_thinking[0]:
