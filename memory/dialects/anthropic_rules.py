@@ -134,7 +134,7 @@ RULES = (
     ),
 )
 
-THINKING = frozenset({"thinking", "redacted_thinking"})
+THINKING = ("thinking", "redacted_thinking")  # no set: a block may have any junk for its type
 _MESSAGES = 100_000
 _BREAKPOINTS = 4
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
@@ -380,8 +380,7 @@ class _Check:
             self._found.add("AN-6", index, "an empty text block", at=at)
 
     def _thinking_order(self, index: int, blocks: Sequence[Any], message: Wire) -> None:
-        kinds = [block.get("type") if isinstance(block, Mapping) else None for block in blocks]
-        is_thinking = [isinstance(kind, str) and kind in THINKING for kind in kinds]
+        is_thinking = [isinstance(block, Mapping) and block.get("type") in THINKING for block in blocks]
         if message.get("role") != "assistant" or not any(is_thinking):
             return
         if not is_thinking[0]:
