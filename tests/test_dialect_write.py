@@ -21,7 +21,6 @@ def write_result(dialect: Dialect, call: ToolCall, text: str) -> dict[str, Any]:
     return message
 
 
-
 @pytest.mark.parametrize("dialect", DIALECT_NAMES)
 def test_a_summary_is_a_user_message_that_says_it(dialect: DialectName) -> None:
     summary = DIALECTS[dialect].write_user("what went before")

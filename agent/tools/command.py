@@ -202,9 +202,7 @@ async def _kill(process: asyncio.subprocess.Process, reading: asyncio.Task[None]
     reading.cancel()
     # Or the thread that waits for it may find the event loop closed, and say so on standard error.
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while process.returncode is None:
-                await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.wait_for(process.wait(), _DRAIN_SECONDS)
 
 
 def _signal_group(process: asyncio.subprocess.Process) -> None:
