@@ -39,7 +39,8 @@ format: $(VENV)/.dev
 	$(RUN) -m ruff format .
 
 bench: $(VENV)/.dev
-	@for script in retention speed prefix overhead playback; do echo "== $$script"; $(RUN) benchmarks/$$script.py || exit 1; done
+	@for script in retention speed prefix overhead; do echo "== $$script"; $(RUN) benchmarks/$$script.py || exit 1; done
+	@echo "== playback (without --quick: half an hour)"; $(RUN) benchmarks/playback.py --quick
 
 clean:
 	rm -rf $(VENV) $(NEWEST) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
