@@ -14,8 +14,7 @@ from operator import itemgetter
 
 from .archive import Archive, InMemoryArchive, Record
 from .config import CompressionStrategy, MemoryConfig, ToolPolicy
-from .copies import bound_units, callers_of, clamped, cut, masked, without_reasoning
-from .copies import entry_of as entry_of
+from .copies import bound_units, callers_of, clamped, cut, entry_of, masked, without_reasoning
 from .dialects import DIALECTS, detect
 from .errors import SummaryError
 from .events import Degraded

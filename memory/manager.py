@@ -9,9 +9,9 @@ from typing import Any
 
 from .accounts import Accounts
 from .archive import Archive, Hit
-from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor, entry_of
+from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor
 from .config import MemoryConfig
-from .copies import without_stale_marks
+from .copies import entry_of, without_stale_marks
 from .dialects import DIALECTS, detect, dialect_named, validate
 from .errors import (
     ConfigError,
