@@ -51,6 +51,13 @@ class Settings(BaseSettings):
     short_term_size: int | None = None
     compression_ratio: float | None = None
     compression_strategy: str | None = None
+    trigger: str | None = None
+    expected_requests: Annotated[int | None, BeforeValidator(none_from_word)] = None
+    cache_alive: Annotated[float | None, BeforeValidator(none_from_word)] = None
+    background: bool | None = None
+    cache_breakpoints: bool | None = None
+    output_reserve_tokens: Annotated[int | None, BeforeValidator(none_from_word)] = None
+    max_summaries: int | None = None
     preserve_system_prompts: bool | None = None
     preserve_tool_calls: bool | None = None
     compression_model: Annotated[str | None, BeforeValidator(none_from_word)] = None

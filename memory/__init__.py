@@ -9,7 +9,7 @@ Importing this package loads no provider SDK, opens no file and prints nothing.
 
 from .archive import Archive, Hit, InMemoryArchive, Record
 from .compressor import CompressedMemory, WorkingMemoryCompressor
-from .config import CompressionStrategy, MemoryConfig, ToolPolicy
+from .config import CompressionStrategy, CompressionTrigger, MemoryConfig, ToolPolicy
 from .dialects import validate
 from .errors import (
     AgentMemoryError,
@@ -46,6 +46,7 @@ __all__ = [
     "Compressed",
     "CompressedMemory",
     "CompressionStrategy",
+    "CompressionTrigger",
     "ConfigError",
     "ContextOverflowError",
     "Decision",

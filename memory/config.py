@@ -30,6 +30,15 @@ class CompressionStrategy(StrEnum):
     """Old tool results are replaced by one-line placeholders."""
 
 
+class CompressionTrigger(StrEnum):
+    """What decides when a compression is due. Past the hard limit it always is."""
+
+    THRESHOLD = "threshold"
+    """The context has grown to `compression_threshold`."""
+    ECONOMIC = "economic"
+    """It pays: what the requests to come will save exceeds what breaking the prompt cache and the summary cost."""
+
+
 class ToolPolicy(StrEnum):
     """What a compression may do with the calls and results of one tool. The archive has them in any case."""
 
@@ -91,6 +100,34 @@ class MemoryConfig:
     compression_strategy: CompressionStrategy = CompressionStrategy.SLIDING_WINDOW
     """What is taken out, and what stands in its place. A name is accepted: `"selective"`."""
 
+    trigger: CompressionTrigger = CompressionTrigger.THRESHOLD
+    """When to compress: at `compression_threshold`, or when it pays. A name is accepted: `"economic"`.
+
+    With `economic` a `compression_threshold` that you give is where it compresses at the latest.
+    """
+
+    expected_requests: int | None = None
+    """How many requests the run will make in all, where that is known: `economic` weighs savings by those to come.
+    None: as many again as were made so far."""
+
+    cache_alive: float | None = None
+    """The share of requests that find the provider's prompt cache alive (0-1), for `economic`. None: estimated from
+    the time between requests and from what the provider reports."""
+
+    background: bool = False
+    """Write summaries while the loop goes on, and put them in place when they are ready; wait at the hard limit only."""
+
+    cache_breakpoints: bool = False
+    """Anthropic: send copies with `cache_control` where the context stays as it is; only while no message, tool or
+    system prompt of the caller's has one."""
+
+    output_reserve_tokens: int | None = None
+    """What of the model's window is left free for its answer, where `max_context_tokens` is not given. None: 8,192, or
+    a quarter of a smaller window."""
+
+    max_summaries: int = 4
+    """How many summaries may stand one after the other before they are merged into one. 1: each takes the older in."""
+
     preserve_system_prompts: bool = True
     """System messages stay verbatim. False: those after the first may be summarised; the first one never is."""
 
@@ -128,6 +165,7 @@ class MemoryConfig:
             if not rule.accepts(value):
                 raise _refusal(name, rule.allowed, value)
         self._settle("compression_strategy", _named(CompressionStrategy, "compression_strategy"))
+        self._settle("trigger", _named(CompressionTrigger, "trigger"))
         self._settle("protected_tools", tuple)
         self._settle("tool_policies", _policies)
         self._settle("compression_threshold", self._following)
@@ -312,6 +350,19 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "short_term_size": _whole(1),
     "compression_ratio": _Rule(lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
     "compression_strategy": _Rule(lambda value: isinstance(value, str), one_of(CompressionStrategy)),
+    "trigger": _Rule(lambda value: isinstance(value, str), one_of(CompressionTrigger)),
+    "expected_requests": _Rule(
+        lambda value: value is None or _whole(1).accepts(value), "a whole number of requests, 1 or more, or none"
+    ),
+    "cache_alive": _Rule(
+        lambda value: value is None or (_is_number(value) and 0 <= value <= 1), "a number from 0 to 1, or none"
+    ),
+    "background": _FLAG,
+    "cache_breakpoints": _FLAG,
+    "output_reserve_tokens": _Rule(
+        lambda value: value is None or _whole(0).accepts(value), "a whole number of tokens, 0 or more, or none"
+    ),
+    "max_summaries": _whole(1),
     "preserve_system_prompts": _FLAG,
     "preserve_tool_calls": _FLAG,
     "compression_model": _Rule(lambda value: value is None or _is_name(value), "the name of a model, or none"),
