@@ -85,6 +85,27 @@ ALL: dict[str, Strategy] = {
 TALK = [said(seq) for seq in range(1, 31)]
 
 
+# --- What a plan says of itself ----------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_leaves_the_context_and_what_stays_behind_its_first_edit() -> None:
+    situation = situation_of(
+        [100] * 30, threshold_tokens=2_000, short_term_size=2, protected={0: FIRST_USER, 5: PINNED}
+    )
+    plan = SlidingWindow().plan(situation)
+
+    assert plan.removed_tokens == 26 * 100
+    assert plan.first_edit == 1
+    assert plan.suffix_tokens == 3 * 100
+    assert plan.tokens_before - plan.tokens_after == plan.removed_tokens - plan.summary_target_tokens
+
+
+def test_a_plan_that_changes_nothing_has_no_edit_and_breaks_no_prefix() -> None:
+    plan = SlidingWindow().plan(situation_of([100, 100], threshold_tokens=2_000))
+
+    assert (plan.first_edit, plan.removed_tokens, plan.suffix_tokens) == (None, 0, 0)
+
+
 # --- The short-term window --------------------------------------------------------------------------------------------
 
 
