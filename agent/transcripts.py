@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from memory.dialects import DIALECTS, detect, dialect_named
 from memory.errors import AgentMemoryError, ConfigError, MessageError, TranscriptError
 from memory.messages import DialectName, Fit, Wire
+from memory.usage import Usage
 
 Located: TypeAlias = tuple[str, Any]
 """A JSON value and where it stands: `path` or `path:line`."""
@@ -39,6 +40,11 @@ class Transcript:
     """As the recording names it; often it does not."""
     skipped: tuple[str, ...] = ()
     """What a lenient reading left out, a sentence each."""
+    times: tuple[float, ...] = ()
+    """When each message was recorded, in seconds since 1970; empty where the recording does not tell."""
+    usages: tuple[tuple[int, Usage], ...] = ()
+    """What the provider reported: the index of the message with which its response begins, and the usage of that
+    request. In order; only the responses whose usage was recorded."""
 
 
 def read_transcripts(
