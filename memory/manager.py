@@ -9,34 +9,29 @@ from typing import Any
 
 from .accounts import Accounts
 from .archive import Archive, Hit
-from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor
+from .compressor import CompressedMemory, WorkingMemoryCompressor
 from .config import MemoryConfig
 from .copies import entry_of, without_stale_marks
-from .dialects import DIALECTS, detect, dialect_named, validate
+from .cycle import CompressionCycle
+from .dialects import DIALECTS, detect, dialect_named
 from .errors import (
     ConfigError,
-    ContextOverflowError,
-    InvalidMessagesError,
     MessageError,
-    StalePlanError,
-    SummaryError,
 )
-from .events import Compressed, Degraded, Event, FloorReached, Trigger
+from .events import Compressed, Event
 from .following import Followed
-from .limits import Limits
 from .llm import Steps, adrive, drive
 from .messages import Dialect, DialectName
 from .native import unwrap
-from .refusals import Refusal, read_refusal
 from .request_size import RequestSize
 from .short_term import ShortTermMemory
 from .stats import spending
-from .strategies import Action, Plan, Strategy
-from .summarize import Summarizer, Summary
+from .strategies import Plan, Strategy
+from .summarize import Summarizer
 from .tokens import TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
 from .usage import Usage, carried_usage, read_model, read_usage
-from .window import PINNED, Entry, Kind, Window
+from .window import Entry, Kind, Window
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +107,6 @@ class MemoryManager:
             )
         self.tracker = tracker or TokenTracker()
         self.short_term = ShortTermMemory(self.config.short_term_size)
-        self.compressed_memory: CompressedMemory | None = None
-        """What the last compression made; None before the first one."""
-        self.was_compressed_last_iteration = False
-        """Whether the last `add_message` compressed."""
-        self.last_compression_savings = 0
-        """Tokens that the last compression took out of the context."""
         self._counter: TokenCounter = self._compressor.counter
         self._size = RequestSize(self._counter)
         self._size.set_beside(system, tools)
@@ -132,16 +121,17 @@ class MemoryManager:
         self._on_event = on_event
         self._dialect = dialect_named(dialect) if dialect else None
         self._window = Window(splits_responses=self._dialect_or_default.splits_responses)
-        self._summaries: dict[int, Summary] = {}
+        self._cycle = CompressionCycle(
+            self.config,
+            self._window,
+            self._compressor,
+            self._size,
+            self._accounts,
+            dialect=self._dialect_or_default,
+            model=self._model,
+            emit=self._emit,
+        )
         self._followed = Followed()
-
-        self._limits = Limits(self.config)
-        self._is_compressing = False
-        self._reasoning_was_refused = False
-        self._compression_count = 0
-        self._degraded_count = 0
-        self._summary_count = 0
-        self._masked_seqs: set[int] = set()
 
     # --- One turn -----------------------------------------------------------------------------------------------------
 
@@ -218,11 +208,11 @@ class MemoryManager:
         Raises:
             InvalidMessagesError: The request was malformed, and `validate` knows by which rules.
         """
-        return await adrive(self._recover(error), self._compressor.llm, meter=self._accounts.summary_meter)
+        return await adrive(self._cycle.recover(error), self._compressor.llm, meter=self._accounts.summary_meter)
 
     def recover_sync(self, error: BaseException) -> bool:
         """Do what can be done about a refused request like `recover`, without an event loop."""
-        return drive(self._recover(error), self._compressor.llm, meter=self._accounts.summary_meter)
+        return drive(self._cycle.recover(error), self._compressor.llm, meter=self._accounts.summary_meter)
 
     def get_context_for_llm(self) -> list[Any]:
         """Return the messages to send, in a new list: a plain read, no I/O.
@@ -234,7 +224,7 @@ class MemoryManager:
             ContextOverflowError: The list is longer than `max_context_tokens` and cannot be made shorter.
             BudgetExceededError: Sending it would bring the cost above `max_cost_dollars`.
         """
-        self._refuse_overflow()
+        self._cycle.refuse_overflow()
         self._accounts.refuse_over_budget(self._window)
         self._accounts.note_sent()
         return self._window.context
@@ -278,13 +268,26 @@ class MemoryManager:
     @property
     def current_tokens(self) -> int:
         """Size of the next request, system prompt and tools included; calibrated by what responses reported."""
-        if not self._window.entries and not self._size.beside_tokens:
-            return 0
-        return self._size.whole(self._window.tokens)
+        return self._cycle.tokens
+
+    @property
+    def compressed_memory(self) -> CompressedMemory | None:
+        """What the last compression made; None before the first one."""
+        return self._cycle.memory
+
+    @property
+    def was_compressed_last_iteration(self) -> bool:
+        """Whether the last `add_message` compressed."""
+        return self._cycle.compressed_this_turn
+
+    @property
+    def last_compression_savings(self) -> int:
+        """Tokens that the last compression took out of the context."""
+        return self._cycle.saved_tokens
 
     def preview(self) -> Plan:
         """Return what a compression would do now: per unit the action, the reason, and the sizes. Changes nothing."""
-        plan = self._compressor.plan(self._view(is_forced=False))
+        plan = self._cycle.plan()
         return replace(plan, version=self._window.version, usd_per_token=self._accounts.usd_per_token(self._window))
 
     async def apply(self, plan: Plan) -> bool:
@@ -296,11 +299,11 @@ class MemoryManager:
         Raises:
             StalePlanError: The window has changed since the preview.
         """
-        return await adrive(self._apply(plan), self._compressor.llm, meter=self._accounts.summary_meter)
+        return await adrive(self._cycle.apply(plan), self._compressor.llm, meter=self._accounts.summary_meter)
 
     def apply_sync(self, plan: Plan) -> bool:
         """Carry out a plan like `apply`, without an event loop."""
-        return drive(self._apply(plan), self._compressor.llm, meter=self._accounts.summary_meter)
+        return drive(self._cycle.apply(plan), self._compressor.llm, meter=self._accounts.summary_meter)
 
     async def compress(self) -> bool:
         """Compress now, whatever the threshold says. Return whether that changed the context."""
@@ -347,12 +350,9 @@ class MemoryManager:
         """Return the run's figures so far. Tokens are integers, costs USD; docs/tokens-and-prices.md explains each."""
         return {
             "current_tokens": self.current_tokens,
-            "max_context_tokens": self._limits.max_context_tokens,
+            "max_context_tokens": self._cycle.limits.max_context_tokens,
             **spending(self.tracker, self._accounts.ledger),
-            "compression_count": self._compression_count,
-            "summary_count": self._summary_count,
-            "masked_count": len(self._masked_seqs),
-            "degraded_count": self._degraded_count,
+            **self._cycle.counts(),
             "message_count": self._window.last_seq,
             "context_count": len(self._window.entries),
             "short_term_count": len(self.short_term),
@@ -372,14 +372,14 @@ class MemoryManager:
             self._log(entry)
         if usage is not None:
             self._accounts.report(usage, source, read_model(message) or read_model(source))
-        yield from self._settle()
+        yield from self._cycle.settle()
 
     def _load(self, messages: Iterable[object]) -> Steps[None]:
         for message in messages:
             for entry in self._read(message):
                 self._log(entry)
         self._accounts.note_edit(0)
-        yield from self._settle()
+        yield from self._cycle.settle()
 
     def _follow(self, messages: Sequence[object], dialect: DialectName | None) -> Steps[None]:
         if dialect is not None:
@@ -391,11 +391,11 @@ class MemoryManager:
         self._exchange(messages[:common])
         for index, message in enumerate(messages[common:], start=common):
             self._take_over(message, may_answer=index >= answered)
-        yield from self._settle()
+        yield from self._cycle.settle()
 
     def _exchange(self, messages: Sequence[object]) -> None:
         """Let the caller's newest objects stand in place of equal ones."""
-        if self._is_compressing:  # what is being written is made of those that stand; next time, then
+        if self._cycle.is_running:  # what is being written is made of those that stand; next time, then
             return
         swapped = self._followed.swap(messages)
         self._window.swap({seq + i: n for seq, message in swapped.items() for i, n in enumerate(unwrap(message))})
@@ -427,13 +427,6 @@ class MemoryManager:
         self._accounts.note_withdrawal(self._window)
         return length
 
-    def _settle(self) -> Steps[None]:
-        """Compress what is due after messages were added, and refuse what cannot be made to fit."""
-        self.was_compressed_last_iteration = False
-        yield from self._compress_while_due()
-        if not self._is_compressing:
-            self._refuse_overflow()
-
     def _read(self, message: object) -> list[Entry]:
         """Read a caller's message; the first one that shows the format settles it.
 
@@ -452,7 +445,7 @@ class MemoryManager:
     def _settle_dialect(self, dialect: Dialect) -> None:
         if self._dialect is None:
             # What came before reads the same in every format.
-            self._dialect = dialect
+            self._dialect = self._cycle.dialect = dialect
             self._window.regroup(splits_responses=dialect.splits_responses)
         elif self._dialect is not dialect:
             raise ConfigError(
@@ -478,193 +471,6 @@ class MemoryManager:
     def _dialect_or_default(self) -> Dialect:
         return self._dialect or DIALECTS["openai_chat"]
 
-    # --- Compressing --------------------------------------------------------------------------------------------------
-
-    def _compress_while_due(self) -> Steps[None]:
-        """Compress until it is no longer due: messages may have been added while a model was asked."""
-        while (trigger := self._due()) is not None:
-            self._limits.note_attempt(self._window.last_seq)
-            plan = self._compressor.plan(self._view(is_forced=trigger == "limit"))
-            if not self._is_worth_it(plan, trigger):
-                self._note_floor(plan)
-            elif not (yield from self._carry_out(plan, trigger)):
-                self._limits.note_failed(tokens=self.current_tokens)
-
-    def _due(self) -> Trigger | None:
-        """Say why a compression is due now. Never while a call is open, never twice without new input."""
-        if not self.config.enable_compression or self._is_compressing or self._window.has_open_calls:
-            return None
-        return self._limits.due(tokens=self.current_tokens, last_seq=self._window.last_seq)
-
-    def _is_worth_it(self, plan: Plan, trigger: Trigger) -> bool:
-        gain = plan.tokens_before - plan.tokens_after
-        return bool(plan.changes) and gain > (self._limits.smallest_gain_tokens if trigger == "threshold" else 0)
-
-    def _note_floor(self, plan: Plan) -> None:
-        """Nothing is worth taking out: wait for growth, and say so once."""
-        if self._limits.note_floor(tokens=self.current_tokens):
-            self._emit(
-                FloorReached(
-                    tokens=self.current_tokens,
-                    threshold_tokens=self._limits.threshold_tokens,
-                    irreducible_tokens=self._size.whole(plan.tokens_after),
-                )
-            )
-
-    def _recover(self, error: BaseException) -> Steps[bool]:
-        refusal = read_refusal(error)
-        if refusal is None:
-            return False
-        if self._is_compressing:
-            if refusal.kind == "context_overflow":
-                self._limits.learn(self._learned(refusal))
-            return False
-        match refusal.kind:
-            case "context_overflow":
-                return self.config.enable_compression and (yield from self._shrink(refusal))
-            case "stale_reasoning":
-                return self._strip()
-            case "malformed":
-                issues = validate(self._window.context, self._dialect_or_default)
-                if errors := [issue for issue in issues if issue.severity == "error"]:
-                    raise InvalidMessagesError(errors) from error
-                return False
-
-    def _shrink(self, refusal: Refusal) -> Steps[bool]:
-        """Learn the model's own limit, and compress to fit it. Return whether the context is smaller now."""
-        self._limits.learn(self._learned(refusal))
-        plan = self._compressor.plan(self._view(is_forced=True))
-        return bool(plan.changes) and (yield from self._carry_out(plan, "refusal"))
-
-    def _strip(self) -> bool:
-        """Take out all signed reasoning: the provider does not accept it where it stands. Return whether any was."""
-        self._reasoning_was_refused = True
-        before = self._window.entries
-        after = self._compressor.stripped(before, self._dialect_or_default)
-        if len(before) == len(after) and all(one is other for one, other in zip(before, after, strict=True)):
-            return False
-        self._window.splice(after, replaced_count=len(before))
-        self._accounts.note_edit(0)
-        return True
-
-    def _learned(self, refusal: Refusal) -> int:
-        """Return the limit in tokens as we count them, below what was just refused."""
-        if refusal.requested_tokens is not None:
-            self._size.learn(message_tokens=self._window.tokens, reported_tokens=refusal.requested_tokens)
-        tokens = self.current_tokens
-        if refusal.limit_tokens is None:
-            return int(tokens * _REFUSED_SHARE)
-        share = _SURE_SHARE * refusal.limit_tokens / (refusal.requested_tokens or tokens)
-        return int(tokens * min(share, _REFUSED_SHARE))
-
-    def _apply(self, plan: Plan) -> Steps[bool]:
-        if self._is_compressing:
-            raise StalePlanError("a compression is running; ask preview() for a new plan when it is done")
-        units, entries = [decision.unit for decision in plan.decisions], self._window.entries
-        is_own = not units or (bool(entries) and units[0].entries[0] is entries[0])
-        if plan.version != self._window.version or not is_own:
-            raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
-        if not plan.changes or self._limits.is_compressed(self._window.last_seq):
-            return False
-        return (yield from self._carry_out(plan, "manual"))
-
-    def _carry_out(self, plan: Plan, trigger: Trigger) -> Steps[bool]:
-        """Run a plan and splice its result in. Return whether anything changed."""
-        view = self._view(is_forced=trigger in ("limit", "refusal"))
-        spent_before = self.tracker.compression_cost
-        self._is_compressing = True
-        try:
-            compaction = yield from self._compressor.run(plan, view)
-            self._refuse_changed(view, compaction)
-        except SummaryError as error:
-            last = error.failed_steps[-1].next if error.failed_steps else plan.strategy
-            for step in (*error.failed_steps, Degraded(failed=last, next="nothing", reason=str(error))):
-                self._degraded(step)
-            return False
-        finally:
-            self._is_compressing = False
-        self._splice(compaction, trigger, self.tracker.compression_cost - spent_before)
-        return True
-
-    def _refuse_changed(self, view: View, compaction: Compaction) -> None:
-        """Do not take out what was pinned while a model was asked, nor bring back what was withdrawn."""
-        now = self._window.entries[: len(view.entries)]
-        if [entry.seq for entry in now] != [entry.seq for entry in view.entries]:
-            raise SummaryError("the history was changed while the compression ran")
-        protected = self._window.protected(system_prompts=False)
-        for decision in compaction.plan.changes:
-            if decision.action is Action.STRIP:
-                continue  # its stale reasoning would make the request invalid, pinned or not
-            for entry in decision.unit.entries:
-                if protected.get(entry.seq) == PINNED:
-                    raise SummaryError(f"{entry.ref} was pinned while the compression ran")
-
-    def _splice(self, compaction: Compaction, trigger: Trigger, cost_usd: float) -> None:
-        """Put the new entries in the place of those they were made from; what was added since stays behind them."""
-        before = self.current_tokens
-        added_since = self._window.entries[compaction.replaced_count :]
-        late = self._compressor.late(compaction, added_since, self._dialect_or_default)
-        self._window.splice((*compaction.entries, *late), replaced_count=len(self._window.entries))
-        unchanged = sum(entry.tokens for entry in compaction.entries[: compaction.first_edit])
-        self._accounts.note_edit(unchanged)
-        self._keep_summary(compaction)
-        self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind in _SHORTENED}
-        self._compression_count += 1
-        self._limits.note_compressed(tokens=self.current_tokens, last_seq=self._window.last_seq)
-        self.was_compressed_last_iteration = True
-        self.compressed_memory = compaction.memory
-        self.last_compression_savings = before - self.current_tokens
-        for step in compaction.degradations:
-            self._degraded(step)
-        self._emit(self._event(compaction, trigger, before, cost_usd))
-
-    def _keep_summary(self, compaction: Compaction) -> None:
-        standing = {entry.seq for entry in compaction.entries if entry.kind is Kind.SUMMARY}
-        self._summaries = {seq: summary for seq, summary in self._summaries.items() if seq in standing}
-        if compaction.summary is not None and compaction.summary_seq is not None:
-            self._summary_count += 1
-            self._summaries[compaction.summary_seq] = compaction.summary
-
-    def _event(self, compaction: Compaction, trigger: Trigger, before: int, cost_usd: float) -> Compressed:
-        plan = compaction.plan
-        changed = [entry for decision in plan.changes for entry in decision.unit.entries]
-        summaries = [entry.tokens for entry in compaction.entries if entry.kind is Kind.SUMMARY]
-        return Compressed(
-            trigger=trigger,
-            strategy=plan.strategy,
-            method=compaction.memory.method,
-            tokens_before=before,
-            tokens_after=self.current_tokens,
-            summarised_count=_count(plan, Action.SUMMARISE),
-            masked_count=_count(plan, Action.MASK) + _count(plan, Action.CLAMP),
-            dropped_count=_count(plan, Action.DROP),
-            first_ref=changed[0].ref,
-            last_ref=changed[-1].ref,
-            summary_tokens=sum(summaries) if compaction.summary is not None else 0,
-            cost_usd=cost_usd,
-            saved_usd_per_request=(before - self.current_tokens) * self._accounts.usd_per_token(self._window),
-            stripped_count=compaction.memory.stripped_count,
-        )
-
-    def _view(self, *, is_forced: bool) -> View:
-        return View(
-            entries=tuple(self._window.entries),
-            dialect=self._dialect_or_default,
-            protected=self._window.protected(system_prompts=self.config.preserve_system_prompts),
-            summaries=dict(self._summaries),
-            threshold_tokens=self._size.messages_within(self._limits.threshold_tokens),
-            limit_tokens=self._size.messages_within(self._limits.max_context_tokens),
-            task=self._window.task,
-            is_forced=is_forced,
-            strips_reasoning=self._strips_reasoning,
-        )
-
-    @property
-    def _strips_reasoning(self) -> bool:
-        """Whether reasoning is good only behind the messages that it was made behind: by the model, or as refused."""
-        binds = self._dialect_or_default.binds_reasoning(self._accounts.model or self._model)
-        return self._reasoning_was_refused or binds
-
     def _find(self, message: object) -> Entry:
         natives = [message] if isinstance(message, str) else unwrap(message)
         entry = next((found for native in natives if (found := self._window.find(native, copies=True))), None)
@@ -673,32 +479,7 @@ class MemoryManager:
             raise MessageError(f"{what} is not in the context; pass the object that was added, or its reference")
         return entry
 
-    # --- Limits -------------------------------------------------------------------------------------------------------
-
-    def _refuse_overflow(self) -> None:
-        tokens = self.current_tokens
-        if (
-            not self.config.enable_compression
-            or self._window.has_open_calls
-            or tokens <= self._limits.max_context_tokens
-        ):
-            return
-        sizes = [(e.ref, str(e.reading.role), e.tokens) for e in self._window.entries]
-        if self._size.beside_tokens:
-            sizes.append(("beside the messages", "system prompt and tools", self._size.beside_tokens))
-        largest = sorted(sizes, key=lambda size: -size[2])[:3]
-        raise ContextOverflowError(
-            tokens=tokens,
-            limit_tokens=self._limits.max_context_tokens,
-            contributors=[(ref, role, self._size.share(size)) for ref, role, size in largest],
-        )
-
     # --- Telling ------------------------------------------------------------------------------------------------------
-
-    def _degraded(self, event: Degraded) -> None:
-        self._degraded_count += 1
-        logger.warning("failed=%s next=%s reason=%s | summary degraded", event.failed, event.next, event.reason)
-        self._emit(event)
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Compressed):
@@ -712,20 +493,6 @@ class MemoryManager:
                 self._on_event(event)
             except Exception as error:  # noqa: BLE001 - an observer's failure must not stop the loop it observes
                 logger.warning("event=%s error=%s | on_event raised", type(event).__name__, type(error).__name__)
-
-
-_SHORTENED = (Kind.MASKED, Kind.CLAMPED)
-
-_REFUSED_SHARE = 0.9
-"""Of a context that was refused: the most that counts as acceptable from then on."""
-_SURE_SHARE = 0.95
-"""Of a limit that the provider names: what we use of it. A compression leaves other kinds of text than it found, and
-for those the provider's count differs from ours otherwise: by 4 % in a recorded run, whose second try was refused too.
-"""
-
-
-def _count(plan: Plan, action: Action) -> int:
-    return sum(len(decision.unit.entries) for decision in plan.with_action(action))
 
 
 def _refuse_contradictions(

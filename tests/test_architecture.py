@@ -23,9 +23,10 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"messages", "config", "usage", "refusals", "following", "limits"}),
     frozenset({"attachments", "native", "llm"}),
     frozenset({"dialects"}),
-    frozenset({"repair", "tokens", "prices", "window", "short_term"}),
+    frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term"}),
     frozenset({"extract", "archive", "strategies", "summarize", "tracker", "ledger"}),
     frozenset({"copies", "compressor", "request_size", "accounts"}),
+    frozenset({"cycle"}),
     frozenset({"manager", "stats"}),
     frozenset({"testing", "integrations", "__init__"}),
 )
