@@ -98,6 +98,69 @@ class CompressionCycle:
         """Return what a compression would do now."""
         return self._compressor.plan(self._view(is_forced=False))
 
+    def apply(self, plan: Plan) -> Steps[bool]:
+        """Carry out a plan that was asked for. Return whether it changed the context.
+
+        Raises:
+            StalePlanError: The window has changed since it was made.
+        """
+        if self.is_running:
+            raise StalePlanError("a compression is running; ask preview() for a new plan when it is done")
+        units, entries = [decision.unit for decision in plan.decisions], self._window.entries
+        is_own = not units or (bool(entries) and units[0].entries[0] is entries[0])
+        if plan.version != self._window.version or not is_own:
+            raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
+        if not plan.changes or self.limits.is_compressed(self._window.last_seq):
+            return False
+        return (yield from self._carry_out(plan, "manual"))
+
+    def recover(self, error: BaseException) -> Steps[bool]:
+        """Do what can be done about a refused request. Return whether to send it once more.
+
+        Raises:
+            InvalidMessagesError: It was malformed, and `validate` knows by which rules.
+        """
+        refusal = read_refusal(error)
+        if refusal is None:
+            return False
+        if self.is_running:
+            if refusal.kind == "context_overflow":
+                self.limits.learn(self._learned(refusal))
+            return False
+        match refusal.kind:
+            case "context_overflow":
+                return self._config.enable_compression and (yield from self._shrink(refusal))
+            case "stale_reasoning":
+                return self._strip()
+            case "malformed":
+                issues = validate(self._window.context, self.dialect)
+                if errors := [issue for issue in issues if issue.severity == "error"]:
+                    raise InvalidMessagesError(errors) from error
+                return False
+
+    def refuse_overflow(self) -> None:
+        """Refuse a context that is longer than the limit although everything was tried.
+
+        Raises:
+            ContextOverflowError: It is.
+        """
+        tokens = self.tokens
+        if (
+            not self._config.enable_compression
+            or self._window.has_open_calls
+            or tokens <= self.limits.max_context_tokens
+        ):
+            return
+        sizes = [(e.ref, str(e.reading.role), e.tokens) for e in self._window.entries]
+        if self._size.beside_tokens:
+            sizes.append(("beside the messages", "system prompt and tools", self._size.beside_tokens))
+        largest = sorted(sizes, key=lambda size: -size[2])[:3]
+        raise ContextOverflowError(
+            tokens=tokens,
+            limit_tokens=self.limits.max_context_tokens,
+            contributors=[(ref, role, self._size.share(size)) for ref, role, size in largest],
+        )
+
     def _compress_while_due(self) -> Steps[None]:
         """Compress until it is no longer due: messages may have been added while a model was asked."""
         while (trigger := self._due()) is not None:
@@ -129,25 +192,6 @@ class CompressionCycle:
                 )
             )
 
-    def recover(self, error: BaseException) -> Steps[bool]:
-        refusal = read_refusal(error)
-        if refusal is None:
-            return False
-        if self.is_running:
-            if refusal.kind == "context_overflow":
-                self.limits.learn(self._learned(refusal))
-            return False
-        match refusal.kind:
-            case "context_overflow":
-                return self._config.enable_compression and (yield from self._shrink(refusal))
-            case "stale_reasoning":
-                return self._strip()
-            case "malformed":
-                issues = validate(self._window.context, self.dialect)
-                if errors := [issue for issue in issues if issue.severity == "error"]:
-                    raise InvalidMessagesError(errors) from error
-                return False
-
     def _shrink(self, refusal: Refusal) -> Steps[bool]:
         """Learn the model's own limit, and compress to fit it. Return whether the context is smaller now."""
         self.limits.learn(self._learned(refusal))
@@ -174,17 +218,6 @@ class CompressionCycle:
             return int(tokens * _REFUSED_SHARE)
         share = _SURE_SHARE * refusal.limit_tokens / (refusal.requested_tokens or tokens)
         return int(tokens * min(share, _REFUSED_SHARE))
-
-    def apply(self, plan: Plan) -> Steps[bool]:
-        if self.is_running:
-            raise StalePlanError("a compression is running; ask preview() for a new plan when it is done")
-        units, entries = [decision.unit for decision in plan.decisions], self._window.entries
-        is_own = not units or (bool(entries) and units[0].entries[0] is entries[0])
-        if plan.version != self._window.version or not is_own:
-            raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
-        if not plan.changes or self.limits.is_compressed(self._window.last_seq):
-            return False
-        return (yield from self._carry_out(plan, "manual"))
 
     def _carry_out(self, plan: Plan, trigger: Trigger) -> Steps[bool]:
         """Run a plan and splice its result in. Return whether anything changed."""
@@ -282,24 +315,6 @@ class CompressionCycle:
         """Whether reasoning is good only behind the messages that it was made behind: by the model, or as refused."""
         binds = self.dialect.binds_reasoning(self._accounts.model or self._model)
         return self._reasoning_was_refused or binds
-
-    def refuse_overflow(self) -> None:
-        tokens = self.tokens
-        if (
-            not self._config.enable_compression
-            or self._window.has_open_calls
-            or tokens <= self.limits.max_context_tokens
-        ):
-            return
-        sizes = [(e.ref, str(e.reading.role), e.tokens) for e in self._window.entries]
-        if self._size.beside_tokens:
-            sizes.append(("beside the messages", "system prompt and tools", self._size.beside_tokens))
-        largest = sorted(sizes, key=lambda size: -size[2])[:3]
-        raise ContextOverflowError(
-            tokens=tokens,
-            limit_tokens=self.limits.max_context_tokens,
-            contributors=[(ref, role, self._size.share(size)) for ref, role, size in largest],
-        )
 
     def _degraded(self, event: Degraded) -> None:
         self._degraded_count += 1
