@@ -1,6 +1,7 @@
 """Recorded conversations: from a file to messages in their provider's own format.
 
-A file holds one conversation or many, as JSON or JSONL, gzipped or not; which of them is seen from its content.
+A file holds one conversation or many, as JSON or JSONL, gzipped or not, or it is the session log of a coding agent;
+which of them is seen from its content.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from memory.dialects import DIALECTS, detect, dialect_named
 from memory.errors import AgentMemoryError, ConfigError, MessageError, TranscriptError
 from memory.messages import DialectName, Fit, Wire
 from memory.usage import Usage
 
-Located: TypeAlias = tuple[str, Any]
-"""A JSON value and where it stands: `path` or `path:line`."""
+from .logs import Recorded, Tool, read_log_values, tool_of
+from .logs.recorded import Located
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class Transcript:
     """As the recording names it; often it does not."""
     skipped: tuple[str, ...] = ()
     """What a lenient reading left out, a sentence each."""
+    tool: Tool | None = None
+    """The coding agent in whose session log it stands; None: it is from no such log."""
     times: tuple[float, ...] = ()
     """When each message was recorded, in seconds since 1970; empty where the recording does not tell."""
     usages: tuple[tuple[int, Usage], ...] = ()
@@ -53,8 +56,9 @@ def read_transcripts(
     """Return the conversations of a file, in its order; at least one.
 
     Read are: a list of messages; an object with `messages`, `contents` or `input` (a request body, or a line of the
-    corpus format), and beside it `system`, `tools`, `model`; a list of such objects; and JSONL with a message or
-    such an object on each line. The whole file is held in memory.
+    corpus format), and beside it `system`, `tools`, `model`; a list of such objects; JSONL with a message or such an
+    object on each line; and the session logs of Claude Code, Codex and Gemini CLI (see `agent.logs`), which are always
+    read leniently: they may still grow. The whole file is held in memory.
 
     Args:
         path: The file; gzip is recognised by its content.
@@ -63,8 +67,8 @@ def read_transcripts(
             What was left out is told in `Transcript.skipped`.
 
     Raises:
-        TranscriptError: The file is missing, unreadable, empty, not text, not JSON, or in no known format. The
-            message names the file, and the line where there is one.
+        TranscriptError: The file is missing, unreadable, empty, not text, not JSON, in no known format, or a log of
+            another format than the one asked for. The message names the file, and the line where there is one.
     """
     return parse_transcripts(_content(path), str(path), dialect=dialect, is_lenient=is_lenient)
 
@@ -73,11 +77,17 @@ def parse_transcripts(
     content: bytes, name: str, *, dialect: DialectName | None = None, is_lenient: bool = False
 ) -> list[Transcript]:
     """Return the conversations of a file's content, as `read_transcripts` does; errors call it by that name."""
-    skipped: list[str] = []
-    found = list(_conversations(_values(_text(content, name), name, skipped if is_lenient else None), name))
+    broken: list[_Broken] = []
+    values = _values(_text(content, name), name, broken)
+    skipped = tuple(f"{one.problem}: left out" for one in broken)
+    if (tool := tool_of(values)) is not None:
+        return _of_log(values, tool, name, dialect, skipped)
+    if broken and not is_lenient:
+        raise _refused(broken[0])
+    found = list(_conversations(values, name))
     if not found:
         raise TranscriptError(f"{name} holds no messages")
-    return [_transcript(value, where, Path(name), dialect, tuple(skipped)) for where, value in found]
+    return [_transcript(value, where, Path(name), dialect, skipped) for where, value in found]
 
 
 _BODY_KEYS: Final = ("messages", "contents", "input")
@@ -97,7 +107,8 @@ _TELLING_KEYS: Final[Mapping[str, DialectName]] = {
 """Key of a request body -> whose it is, for conversations that read the same in several formats."""
 _ACCEPTED: Final = (
     "accepted are messages of OpenAI chat, OpenAI Responses, Anthropic and Gemini: a list of them, an object with "
-    "'messages', 'contents' or 'input', or one of either on each line"
+    "'messages', 'contents' or 'input', or one of either on each line; and session logs of Claude Code, Codex and "
+    "Gemini CLI"
 )
 
 
@@ -137,8 +148,21 @@ def _unpacked(content: bytes, name: str) -> bytes:
         raise TranscriptError(f"{name} is a damaged or half-written gzip file: {error}") from error
 
 
-def _values(text: str, name: str, skipped: list[str] | None) -> list[Located]:
-    """Return the file's one JSON value, or that of each line."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Broken:
+    """A line that is no JSON."""
+
+    problem: str
+    is_last: bool
+
+
+def _refused(broken: _Broken) -> TranscriptError:
+    half = " The line seems half written." if broken.is_last else ""
+    return TranscriptError(f"{broken.problem}.{half} A lenient reading (--lenient) leaves out such lines and says so")
+
+
+def _values(text: str, name: str, broken: list[_Broken]) -> list[Located]:
+    """Return the file's one JSON value, or that of each line that is JSON; the others are added to `broken`."""
     try:
         return [(name, json.loads(text))]
     except RecursionError:
@@ -148,7 +172,7 @@ def _values(text: str, name: str, skipped: list[str] | None) -> list[Located]:
         if len(lines) == 1 or not _is_json(lines[0][1]):
             half = ". The file seems half written" if _ends_too_early(text, error) else ""
             raise TranscriptError(f"{name} is neither JSON nor JSONL: {error}{half}") from None
-    return list(_lines(lines, name, skipped))
+    return list(_lines(lines, name, broken))
 
 
 def _ends_too_early(text: str, error: ValueError) -> bool:
@@ -165,21 +189,45 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _lines(lines: Sequence[tuple[int, str]], name: str, skipped: list[str] | None) -> Iterator[Located]:
+def _lines(lines: Sequence[tuple[int, str]], name: str, broken: list[_Broken]) -> Iterator[Located]:
     for number, line in lines:
         try:
             yield f"{name}:{number}", json.loads(line)
         except (ValueError, RecursionError) as error:
             problem = f"{name}:{number} is no JSON ({error})"
-            if skipped is None:
-                half = " The line seems half written." if number == lines[-1][0] else ""
-                raise TranscriptError(
-                    f"{problem}.{half} A lenient reading (--lenient) leaves out such lines and says so"
-                ) from None
-            skipped.append(f"{problem}: left out")
+            broken.append(_Broken(problem=problem, is_last=number == lines[-1][0]))
 
 
 # --- From JSON values to conversations --------------------------------------------------------------------------------
+
+
+def _of_log(
+    values: Sequence[Located], tool: Tool, name: str, dialect: DialectName | None, broken: tuple[str, ...]
+) -> list[Transcript]:
+    found = read_log_values(values, tool)
+    if not found:
+        raise TranscriptError(f"{name} is a log of {tool} in which nothing was said yet")
+    if dialect is not None and dialect_named(dialect).name != found[0].dialect:
+        raise TranscriptError(f"{name} cannot be read as {dialect}: it is a log of {tool}, read as {found[0].dialect}")
+    id = _file_name(Path(name))
+    if len(found) == 1:
+        return [_of_recorded(found[0], id, name, tool, broken)]
+    return [_of_recorded(one, f"{id}#{number}", one.where, tool, broken) for number, one in enumerate(found, start=1)]
+
+
+def _of_recorded(one: Recorded, id: str, source: str, tool: Tool, broken: tuple[str, ...]) -> Transcript:
+    return Transcript(
+        id=id,
+        source=source,
+        dialect=one.dialect,
+        messages=one.messages,
+        system=one.system,
+        model=one.model,
+        skipped=broken + one.skipped,
+        tool=tool,
+        times=one.times,
+        usages=one.usages,
+    )
 
 
 def _conversations(values: Sequence[Located], name: str) -> Iterator[Located]:
