@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .errors import MessageError, SummaryError
 from .llm import ModelCall, ModelReply
+from .prompt_cache import cache_rules
 from .tokens import TokenCounter
 from .tracker import Call, TokenTracker
 from .usage import Usage, read_model, read_usage
@@ -27,6 +28,8 @@ class Request:
     """The same request with nothing ever compressed."""
     full_repeated_tokens: int
     """The leading part of that which the request before would have sent too."""
+    cache_alive: float = 1.0
+    """The probability that the provider's cache still held the request before (0-1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class Ledger:
         self._open: tuple[Request, _Booked] | None = None
         self._early: tuple[Usage, _Booked] | None = None
         self._cacheable_tokens = 0
+        self._expected_tokens = 0.0
         self._read_tokens = 0
         self._fresh_tokens = 0
         self._written_tokens = 0
@@ -69,6 +73,23 @@ class Ledger:
     def cost_without_memory_usd(self) -> float:
         """What the requests would have cost without the memory; exactly what they did cost if nothing was saved."""
         return self._tracker.by_purpose["agent"].cost_usd + self.saved_usd
+
+    @property
+    def caches(self) -> bool:
+        """Whether the provider caches these requests, as far as is known."""
+        return self._caches or self._read_tokens > 0
+
+    @property
+    def hit_share(self) -> float:
+        """Of what the requests repeated, the share that was read from the cache (0-1); 1 while nothing is known."""
+        return min(1.0, self._read_tokens / self._cacheable_tokens) if self._cacheable_tokens else 1.0
+
+    @property
+    def reliability(self) -> float:
+        """The same where the cache should have been alive: 0 where nothing is cached at all."""
+        if self._expected_tokens:
+            return min(1.0, self._read_tokens / self._expected_tokens)
+        return 1.0 if self._caches else 0.0
 
     def open(self, request: Request, *, output_tokens: int, caches: bool) -> int | None:
         """Book a request whose answer was just added. Return the input tokens that were reported before, if any.
@@ -86,7 +107,7 @@ class Ledger:
             self._learn(request, usage)
             self.saved_usd += self._saved(request, usage, booked.call) - booked.saved_usd
             return usage.input_tokens
-        read = self._read(request.repeated_tokens, request.sent_tokens)
+        read = self._read(request.repeated_tokens, request.sent_tokens, request.cache_alive)
         usage = Usage(input_tokens=request.sent_tokens, output_tokens=output_tokens, cache_read_tokens=read)
         call = self._tracker.record(usage, model=self.model, purpose="agent", is_estimate=True)
         self._open = (request, self._booked(call, self._saved(request, usage, call)))
@@ -123,7 +144,7 @@ class Ledger:
     def _without(self, request: Request, usage: Usage, avoided: int) -> Usage:
         """Return the usage of the same request with nothing compressed, under the cache hits seen so far."""
         whole = max(0, usage.input_tokens + avoided)
-        read = self._read(request.full_repeated_tokens, whole)
+        read = self._read(request.full_repeated_tokens, whole, request.cache_alive)
         written = int((whole - read) * self._written_share())
         written_1h = int(written * self._written_1h_tokens / self._written_tokens) if self._written_tokens else 0
         return Usage(
@@ -136,31 +157,24 @@ class Ledger:
         )
 
     def _learn(self, request: Request, usage: Usage) -> None:
-        self._cacheable_tokens += _cacheable(request.repeated_tokens)
+        cacheable = self._cacheable(request.repeated_tokens)
+        self._cacheable_tokens += cacheable
+        self._expected_tokens += cacheable * request.cache_alive
         self._read_tokens += usage.cache_read_tokens
         written = usage.cache_write_tokens + usage.cache_write_1h_tokens
         self._fresh_tokens += usage.input_tokens - usage.cache_read_tokens
         self._written_tokens += written
         self._written_1h_tokens += usage.cache_write_1h_tokens
 
-    def _read(self, repeated_tokens: int, whole: int) -> int:
-        if self._cacheable_tokens:
-            share = min(1.0, self._read_tokens / self._cacheable_tokens)
-        else:
-            share = 1.0 if self._caches else 0.0
-        return min(whole, int(_cacheable(repeated_tokens) * share))
+    def _read(self, repeated_tokens: int, whole: int, cache_alive: float) -> int:
+        """Estimate what is read from the cache: what was read so far of what was expected to be."""
+        return min(whole, int(self._cacheable(repeated_tokens) * cache_alive * self.reliability))
+
+    def _cacheable(self, repeated_tokens: int) -> int:
+        return repeated_tokens if repeated_tokens >= cache_rules(self.model).min_tokens else 0
 
     def _written_share(self) -> float:
         return self._written_tokens / self._fresh_tokens if self._fresh_tokens else 0.0
-
-
-_MIN_CACHED_TOKENS = 1024
-"""Shorter prefixes are not cached. OpenAI: https://platform.openai.com/docs/guides/prompt-caching (2026-11);
-Anthropic's and Gemini's minimum is 1,024 for most models and more for some."""
-
-
-def _cacheable(repeated_tokens: int) -> int:
-    return repeated_tokens if repeated_tokens >= _MIN_CACHED_TOKENS else 0
 
 
 class SummaryMeter:

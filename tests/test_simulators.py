@@ -17,6 +17,7 @@ from openai import OpenAI
 from memory.errors import ConfigError
 from memory.messages import DialectName
 from memory.native import to_wire, unwrap
+from memory.prompt_cache import cache_rules
 from memory.testing.simulators import (
     FAULT_KINDS,
     Call,
@@ -241,9 +242,9 @@ def test_an_unknown_path_is_404() -> None:
 
 
 def growing(wire: DialectName, steps: int) -> list[list[Message]]:
-    """Prompts of which each continues the one before, the first of some 1,500 tokens."""
+    """Prompts of which each continues the one before, the first of some 4,800 tokens."""
     builder = builder_for(wire)
-    log = builder.user("The manual says: " + "".join(f"line {n} of the manual. " for n in range(260)))
+    log = builder.user("The manual says: " + "".join(f"line {n} of the manual. " for n in range(800)))
     prompts = []
     for step in range(steps):
         prompts.append(list(log))
@@ -258,10 +259,22 @@ def test_an_automatic_cache_reads_the_longest_common_beginning(wire: DialectName
         said = [client.ask(prompt) for prompt in growing(wire, 3)]
         other = client.ask(user(wire, "quite another prompt " * 300))
 
-    assert [one.cached_tokens % 128 for one in said] == [0, 0, 0]
+    step = cache_rules(MODEL[wire]).step_tokens
+    assert [one.cached_tokens % step for one in said] == [0, 0, 0]
     assert said[0].cached_tokens == other.cached_tokens == 0
     for before, now in pairwise(said):
-        assert before.input_tokens - 128 <= now.cached_tokens <= before.input_tokens
+        assert before.input_tokens - step <= now.cached_tokens <= before.input_tokens
+
+
+def test_gpt_5_6_reads_where_an_earlier_prompt_ended_and_reports_what_it_writes() -> None:
+    with ProviderSimulator("openai_responses", ["ok"] * 3) as server:
+        client = Client(server, "openai_responses")
+        first, second, _ = growing("openai_responses", 3)
+        said = [client.ask(prompt, model="gpt-5.6") for prompt in (first, second, first[:-1] + second[-1:])]
+
+    sizes = [one.input_tokens for one in said]
+    assert [read for read, *_ in used(server)] == [0, sizes[0], 0]
+    assert [written for _, written, _ in used(server)] == [sizes[0], sizes[1] - sizes[0], 0]
 
 
 @pytest.mark.parametrize("wire", ["openai_chat", "openai_responses", "gemini"])

@@ -7,10 +7,11 @@ from itertools import count
 from typing import Any, Final
 
 from ...messages import DialectName, Wire
+from ...prompt_cache import Ttl
 from .anthropic_judge import judge
 from .anthropic_thinking import Thinking
 from .formats import Account, Completion, Event, Json, Refusal, Target, dumped, native_messages, pieces
-from .metering import BreakpointCache, Metered, Segment, Ttl, prompt_tokens, text_of, tokens_of
+from .metering import BreakpointCache, Metered, Segment, prompt_tokens, text_of, tokens_of
 from .turns import Answer, Request, Turn
 
 _LIMIT: Final = 4_000
@@ -73,14 +74,14 @@ class AnthropicMessages:
     def metered(self, request: Request, completion: Completion) -> Metered:
         segments = self.segments(request.body)
         blocks = completion.messages[0]["content"]
-        read, for_minutes, for_an_hour = self._cache.read_and_write(segments)
+        cached = self._cache.read_and_write(segments, request.model)
         reasoning = sum(tokens_of(text_of(block)) for block in blocks if block["type"] in _THINKING)
         said = sum(tokens_of(text_of(block)) for block in blocks if block["type"] not in _THINKING)
         return Metered(
             input_tokens=prompt_tokens(segments),
-            cache_read_tokens=read,
-            cache_write_5m_tokens=for_minutes,
-            cache_write_1h_tokens=for_an_hour,
+            cache_read_tokens=cached.read_tokens,
+            cache_write_5m_tokens=cached.written_tokens,
+            cache_write_1h_tokens=cached.written_1h_tokens,
             output_tokens=reasoning + said,
             reasoning_tokens=reasoning,
         )

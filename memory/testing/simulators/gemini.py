@@ -94,7 +94,7 @@ class GeminiContents:
         said = sum(tokens_of(text_of(part)) for part in parts if not part.get("thought"))
         return Metered(
             input_tokens=prompt_tokens(segments),
-            cache_read_tokens=self._cache.read_and_write(segments) if _caches(request.model) else 0,
+            cache_read_tokens=self._cache.read_and_write(segments, request.model, self.name).read_tokens,
             output_tokens=reasoning + said,
             reasoning_tokens=reasoning,
         )
@@ -167,18 +167,12 @@ _UNKNOWN_MODEL: Final = (
     "models/{} is not found for API version v1beta, or is not supported for generateContent. Call ListModels to see "
     "the list of available models and their supported methods."
 )
-_OLD_MODELS: Final = re.compile(r"gemini-(?:1|2\.0)")
 
 
 def _content_of(body: Wire) -> Wire:
     """Return the request within a request to count tokens, which wraps it."""
     inner = body.get("generateContentRequest")
     return inner if isinstance(inner, Mapping) else body
-
-
-def _caches(model: str) -> bool:
-    """Implicit caching came with 2.5 (https://ai.google.dev/gemini-api/docs/caching)."""
-    return not _OLD_MODELS.match(model)
 
 
 def _written(turn: Turn) -> list[Json]:

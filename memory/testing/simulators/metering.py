@@ -10,13 +10,15 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from threading import Lock
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
+
+from ...messages import DialectName
+from ...prompt_cache import Block, CacheRules, CacheUse, PromptCache, Ttl, cache_rules
 
 CHARACTERS_PER_TOKEN: Final = 4
 PAYLOAD_TOKENS: Final = 256
-
-Ttl: TypeAlias = Literal["5m", "1h"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,79 +96,60 @@ def digest(*texts: str) -> str:
 
 
 class AutomaticCache:
-    """A cache that a provider fills by itself: OpenAI's, and Gemini's implicit one.
+    """A cache that a provider fills by itself: OpenAI's, and Gemini's implicit one, by the rules of each model.
 
-    A prompt of 1,024 tokens or more is cached; a later one reads its longest common beginning, in steps of 128.
-    Source: https://platform.openai.com/docs/guides/prompt-caching; Gemini publishes the minimum alone
-    (https://ai.google.dev/gemini-api/docs/caching), so that its steps here are OpenAI's. Nothing expires.
+    Where a provider reads to any step of a prompt, texts are cut into such steps, so that a text that grew shares its
+    beginning. Nothing expires.
     """
 
-    MINIMUM_TOKENS: Final = 1_024
-    STEP_TOKENS: Final = 128
-
     def __init__(self) -> None:
-        self._known: set[str] = set()
-        self._lock = Lock()
+        self._caches = _Caches()
 
-    def read_and_write(self, segments: Sequence[Segment]) -> int:
-        """Return how many tokens of this prompt come from the cache, and cache it."""
-        beginnings = list(self._beginnings("".join(segment.text for segment in segments)))
-        with self._lock:
-            steps = next((n for n, one in enumerate(beginnings) if one not in self._known), len(beginnings))
-            if prompt_tokens(segments) >= self.MINIMUM_TOKENS:
-                self._known.update(beginnings)
-        cached = steps * self.STEP_TOKENS
-        return cached if cached >= self.MINIMUM_TOKENS else 0
-
-    def _beginnings(self, text: str) -> Iterator[str]:
-        step = self.STEP_TOKENS * CHARACTERS_PER_TOKEN
-        so_far = ""
-        for start in range(0, len(text) - step + 1, step):
-            so_far = digest(so_far, text[start : start + step])
-            yield so_far
+    def read_and_write(self, segments: Sequence[Segment], model: str, dialect: DialectName) -> CacheUse:
+        """Return what a prompt for this model takes from its cache and adds to it."""
+        rules = cache_rules(model, dialect=dialect)
+        blocks = _steps(segments, rules.step_tokens) if rules.step_tokens > 1 else _whole(segments)
+        return self._caches.send(blocks, model, rules)
 
 
 class BreakpointCache:
-    """Anthropic's cache: it holds what `cache_control` marks, and nothing else.
+    """Anthropic's cache: it holds what `cache_control` marks, and nothing else, by the rules of each model.
 
-    A request reads the longest cached beginning that ends at one of its breakpoints or up to 20 blocks before it, and
-    writes from there to its last breakpoint. Beginnings under 1,024 tokens are not cached. Nothing expires.
-    Source: https://docs.claude.com/en/docs/build-with-claude/prompt-caching (minimum of the Sonnet and Opus 4 models).
+    Nothing expires.
     """
 
-    MINIMUM_TOKENS: Final = 1_024
-    LOOK_BACK_BLOCKS: Final = 20
+    def __init__(self) -> None:
+        self._caches = _Caches()
+
+    def read_and_write(self, segments: Sequence[Segment], model: str) -> CacheUse:
+        """Return what a prompt for this model takes from its cache and adds to it."""
+        rules = cache_rules(model if "claude" in model else None, dialect="anthropic")
+        return self._caches.send(_whole(segments), model, rules)
+
+
+class _Caches:
+    """One cache a model, as at providers, for requests that come from several threads."""
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        self._by_model: dict[str, PromptCache] = {}
         self._lock = Lock()
 
-    def read_and_write(self, segments: Sequence[Segment]) -> tuple[int, int, int]:
-        """Return the tokens read, those written for five minutes and those written for an hour."""
-        sizes, digests = _running(segments)
-        marks = [n for n, one in enumerate(segments) if one.breakpoint and sizes[n] >= self.MINIMUM_TOKENS]
+    def send(self, blocks: Sequence[Block], model: str, rules: CacheRules) -> CacheUse:
         with self._lock:
-            read = max((self._read(mark, digests, sizes) for mark in marks), default=0)
-            self._known.update(digests[mark] for mark in marks)
-        return read, *_written(segments, marks, sizes, read)
-
-    def _read(self, mark: int, digests: Sequence[str], sizes: Sequence[int]) -> int:
-        oldest = max(-1, mark - self.LOOK_BACK_BLOCKS)
-        return next((sizes[n] for n in range(mark, oldest, -1) if digests[n] in self._known), 0)
+            return self._by_model.setdefault(model, PromptCache(rules)).send(blocks)
 
 
-def _running(segments: Sequence[Segment]) -> tuple[list[int], list[str]]:
-    sizes, digests, characters, so_far = [], [], 0, ""
-    for segment in segments:
-        characters += len(segment.text)
-        so_far = digest(so_far, segment.text)
-        sizes.append(-(-characters // CHARACTERS_PER_TOKEN))
-        digests.append(so_far)
-    return sizes, digests
+def _whole(segments: Sequence[Segment]) -> list[Block]:
+    """Return a block a segment; sizes are rounded for the prompt as a whole, as in `prompt_tokens`."""
+    ends = [-(-characters // CHARACTERS_PER_TOKEN) for characters in accumulate(len(one.text) for one in segments)]
+    return [
+        Block(key=one.text, tokens=end - start, breakpoint=one.breakpoint)
+        for one, (start, end) in zip(segments, pairwise([0, *ends]), strict=True)
+    ]
 
 
-def _written(segments: Sequence[Segment], marks: Sequence[int], sizes: Sequence[int], read: int) -> tuple[int, int]:
-    """Return what is written for each ttl; an hour's part comes before the five minutes' part."""
-    longest = {ttl: max((sizes[m] for m in marks if segments[m].breakpoint == ttl), default=0) for ttl in ("1h", "5m")}
-    for_an_hour = max(0, longest["1h"] - read)
-    return max(0, longest["5m"] - max(read, longest["1h"])), for_an_hour
+def _steps(segments: Sequence[Segment], step_tokens: int) -> list[Block]:
+    """Return a block for each whole step of the text, and one for the rest of it."""
+    text, step = "".join(segment.text for segment in segments), step_tokens * CHARACTERS_PER_TOKEN
+    pieces = (text[start : start + step] for start in range(0, len(text), step))
+    return [Block(key=piece, tokens=tokens_of(piece)) for piece in pieces]

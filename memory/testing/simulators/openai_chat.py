@@ -55,11 +55,13 @@ class OpenAIChat(OpenAIErrors):
 
     def metered(self, request: Request, completion: Completion) -> Metered:
         segments = self.segments(request.body)
+        cached = self._cache.read_and_write(segments, request.model, self.name)
         message = completion.messages[0] if completion.messages else {}
         reasoning = tokens_of(str(message.get("reasoning_content") or ""))
         return Metered(
             input_tokens=prompt_tokens(segments),
-            cache_read_tokens=self._cache.read_and_write(segments),
+            cache_read_tokens=cached.read_tokens,
+            cache_write_5m_tokens=cached.written_tokens,
             output_tokens=tokens_of(text_of({k: v for k, v in message.items() if k not in _UNBILLED})) + reasoning,
             reasoning_tokens=reasoning,
         )
@@ -187,7 +189,11 @@ def _usage(used: Metered) -> Json:
         "prompt_tokens": used.input_tokens,
         "completion_tokens": used.output_tokens,
         "total_tokens": used.input_tokens + used.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": used.cache_read_tokens, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": used.cache_read_tokens,
+            "cache_write_tokens": used.cache_write_5m_tokens,
+            "audio_tokens": 0,
+        },
         "completion_tokens_details": {
             "reasoning_tokens": used.reasoning_tokens,
             "audio_tokens": 0,

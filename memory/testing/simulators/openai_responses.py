@@ -66,11 +66,13 @@ class OpenAIResponses(OpenAIErrors):
 
     def metered(self, request: Request, completion: Completion) -> Metered:
         segments = self.segments(request.body)
+        cached = self._cache.read_and_write(segments, request.model, self.name)
         reasoning = sum(tokens_of(text_of(i.get("summary"))) for i in completion.messages if i["type"] == "reasoning")
         said = sum(tokens_of(text_of(item)) for item in completion.messages if item["type"] != "reasoning")
         return Metered(
             input_tokens=prompt_tokens(segments),
-            cache_read_tokens=self._cache.read_and_write(segments),
+            cache_read_tokens=cached.read_tokens,
+            cache_write_5m_tokens=cached.written_tokens,
             output_tokens=reasoning + said,
             reasoning_tokens=reasoning,
         )
@@ -244,7 +246,10 @@ def _begun(item: Wire) -> Json:
 def _usage(used: Metered) -> Json:
     return {
         "input_tokens": used.input_tokens,
-        "input_tokens_details": {"cached_tokens": used.cache_read_tokens, "cache_write_tokens": 0},
+        "input_tokens_details": {
+            "cached_tokens": used.cache_read_tokens,
+            "cache_write_tokens": used.cache_write_5m_tokens,
+        },
         "output_tokens": used.output_tokens,
         "output_tokens_details": {"reasoning_tokens": used.reasoning_tokens},
         "total_tokens": used.input_tokens + used.output_tokens,
