@@ -24,6 +24,7 @@ KEYS: Final[Mapping[str, str]] = MappingProxyType(
         "MEMORY_TRIGGER": "trigger",
         "MEMORY_EXPECTED_REQUESTS": "expected_requests",
         "MEMORY_CACHE_ALIVE": "cache_alive",
+        "MEMORY_MAX_OVERSPEND": "max_overspend",
         "MEMORY_BACKGROUND": "background",
         "MEMORY_CACHE_BREAKPOINTS": "cache_breakpoints",
         "MEMORY_OUTPUT_RESERVE_TOKENS": "output_reserve_tokens",

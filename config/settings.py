@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     trigger: str | None = None
     expected_requests: Annotated[int | None, BeforeValidator(none_from_word)] = None
     cache_alive: Annotated[float | None, BeforeValidator(none_from_word)] = None
+    max_overspend: float | None = None
     background: bool | None = None
     cache_breakpoints: bool | None = None
     output_reserve_tokens: Annotated[int | None, BeforeValidator(none_from_word)] = None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
+from .economics import Outlook, outlook_of
 from .errors import BudgetExceededError
 from .events import OverBudget
 from .ledger import Ledger, Request, SummaryMeter
+from .prices import PRICING
+from .prompt_cache import cache_rules
 from .request_size import RequestSize
 from .tokens import TokenCounter
 from .tracker import Purpose, TokenTracker
@@ -29,13 +33,17 @@ class Accounts:
         model: str | None,
         limit_usd: float | None,
         on_over_budget: Callable[[OverBudget], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tracker = tracker
         self.ledger = Ledger(tracker, model=model)
         self.summary_meter = SummaryMeter(
             tracker, counter, limit_usd=limit_usd, on_refusal=lambda cost: self._tell("summary", cost)
         )
+        self.request_count = 0
         self._is_sent = False
+        self._clock = clock
+        self._sent_at: float | None = None
         self._size = size
         self._limit_usd = limit_usd
         self._on_over_budget = on_over_budget
@@ -55,6 +63,30 @@ class Accounts:
         """Whether a request is under way: its context was handed out, or its usage reported, but no answer came."""
         return self._is_sent or self.ledger.awaits_answer
 
+    @property
+    def cache_alive(self) -> float:
+        """The probability that the provider's cache still holds the last request, by the time since then (0-1)."""
+        if self._sent_at is None:
+            return 1.0
+        return cache_rules(self.model).alive(self._clock() - self._sent_at)
+
+    def outlook(self, window: Window, *, remaining_requests: float, cache_alive: float | None) -> Outlook:
+        """Return what is known of the requests to come; `cache_alive` overrides what the clock says."""
+        rates = self.tracker.rates(self.model, input_tokens=self._size.whole(window.tokens))
+        alive = self.cache_alive * self.ledger.reliability if cache_alive is None else cache_alive
+        return outlook_of(
+            rates,
+            remaining_requests=remaining_requests,
+            cache_alive=alive,
+            hit_share=self.ledger.hit_share,
+            caches=self.ledger.caches,
+        )
+
+    def allowance_usd(self, share: float) -> float:
+        """Return what may still be spent so that the run costs at most this share more than without the memory."""
+        without = self.ledger.cost_without_memory_usd
+        return share * without + self.ledger.saved_usd - self.tracker.compression_cost
+
     def note_sent(self) -> None:
         """A context was handed out to be sent."""
         self._is_sent = True
@@ -67,12 +99,16 @@ class Accounts:
     def open_request(self, window: Window, *, output_tokens: int, caches: bool) -> None:
         """Book the request of which an answer has come; the window is as it stood when it was sent."""
         self._is_sent = False
+        alive = self.cache_alive
+        self._sent_at = self._clock()
+        self.request_count += 1
         whole, is_first = self._size.whole, not self._previous_log_tokens
         request = Request(
             sent_tokens=whole(window.tokens),
             repeated_tokens=0 if is_first else whole(self._repeated_tokens),
             full_tokens=whole(window.log_tokens),
             full_repeated_tokens=0 if is_first else whole(self._previous_log_tokens),
+            cache_alive=alive,
         )
         self._sent_tokens = window.tokens
         reported_tokens = self.ledger.open(request, output_tokens=output_tokens, caches=caches)
@@ -107,6 +143,15 @@ class Accounts:
         """Return the price of one uncached input token in a request of the current size."""
         tokens = max(1, self._size.whole(window.tokens))
         return self.tracker.cost_of(Usage(input_tokens=tokens, output_tokens=0), model=self.model) / tokens
+
+    def base_usd_per_token(self, window: Window) -> float:
+        """Return the base price of an input token in a request of the current size; never 0, for ratios."""
+        rates = self.tracker.rates(self.model, input_tokens=self._size.whole(window.tokens))
+        return (rates.input or PRICING["default"]["input"]) / 1_000_000
+
+    def growth_tokens(self, window: Window) -> int:
+        """Return what a step of the loop has added on average: a request and all that came until the next."""
+        return self._size.share(window.log_tokens) // self.request_count if self.request_count else 0
 
     def refuse_over_budget(self, window: Window) -> None:
         """Refuse the next request if it would pass the limit.

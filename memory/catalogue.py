@@ -44,6 +44,11 @@ class Listing:
             name: _at_tier(prices[key], input_tokens) for name, key in _UNITS.items() if prices.get(key) is not None
         }
 
+    def tier_edges(self, at: datetime) -> tuple[int, ...]:
+        """Return the sizes of input, ascending, beyond which the price per token is another on that day."""
+        price = self.model.get_prices(at).input_mtok
+        return tuple(tier.start for tier in price.tiers) if isinstance(price, types.TieredPrices) else ()
+
 
 def find(model: str) -> Listing | None:
     """Return the model that a name means, through any gateway's prefix; None where no rule explains the name.

@@ -81,14 +81,18 @@ class MemoryConfig:
     enable_compression: bool = True
     """False: messages are kept, counted and priced; nothing is compressed or refused unless you ask for it."""
 
-    max_context_tokens: int = 100_000
+    max_context_tokens: int = _Default(100_000)
     """What the model accepts, in tokens. At least 100. With compression enabled the context exceeds it only
-    while a tool call is open."""
+    while a tool call is open.
+
+    When it is not given it is 100,000 until the model is known, then that model's window less the answer's reserve.
+    """
 
     compression_threshold: int = _Default(40_000)
     """Compress once the context has this many tokens. At least 50, at most `max_context_tokens`.
 
-    When it is not given it is 40,000 or, under a smaller `max_context_tokens`, 80 % of that.
+    When it is not given it is 40,000 or, under a smaller `max_context_tokens`, 80 % of that; and more, up to there,
+    where single steps are so large that every few of them would compress.
     """
 
     short_term_size: int = 20
@@ -114,8 +118,14 @@ class MemoryConfig:
     """The share of requests that find the provider's prompt cache alive (0-1), for `economic`. None: estimated from
     the time between requests and from what the provider reports."""
 
+    max_overspend: float = 0.02
+    """For `economic`: the most that compressing may make the run dearer, should it end at once, than sending everything
+    with a warm prompt cache would have been (0.02: 2 %). It does not hold a forced compression back, nor one of a run
+    whose `expected_requests` are given."""
+
     background: bool = False
-    """Write summaries while the loop goes on, and put them in place when they are ready; wait at the hard limit only."""
+    """Write summaries while the loop goes on, and put them in place when they are ready; wait at the hard
+    limit only."""
 
     cache_breakpoints: bool = False
     """Anthropic: send copies with `cache_control` where the context stays as it is; only while no message, tool or
@@ -188,6 +198,16 @@ class MemoryConfig:
             raise unknown_field(unknown[0])
         return cls(**values)
 
+    @property
+    def gives_max_context(self) -> bool:
+        """Whether `max_context_tokens` was chosen; else it follows the model's window."""
+        return not isinstance(self.max_context_tokens, _Default)
+
+    @property
+    def gives_threshold(self) -> bool:
+        """Whether `compression_threshold` was chosen; else it follows the window and the size of steps."""
+        return not isinstance(self.compression_threshold, _Default)
+
     def policy_for(self, tool: str) -> ToolPolicy | None:
         """Return what a compression may do with a tool's calls and results; None: the strategy decides."""
         return ToolPolicy.KEEP if tool in self.protected_tools else self.tool_policies.get(tool)
@@ -198,7 +218,7 @@ class MemoryConfig:
     def _following(self, threshold: int) -> int:
         if not isinstance(threshold, _Default):
             return threshold
-        return _Default(min(threshold.wanted, self.max_context_tokens * 4 // 5), threshold.wanted)
+        return _Default(min(threshold.wanted, int(self.max_context_tokens) * 4 // 5), threshold.wanted)
 
     def _check_together(self) -> None:
         if self.compression_threshold > self.max_context_tokens:
@@ -357,6 +377,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "cache_alive": _Rule(
         lambda value: value is None or (_is_number(value) and 0 <= value <= 1), "a number from 0 to 1, or none"
     ),
+    "max_overspend": _Rule(lambda value: _is_number(value) and value >= 0, "a share, 0 or more (0.02: 2 %)"),
     "background": _FLAG,
     "cache_breakpoints": _FLAG,
     "output_reserve_tokens": _Rule(

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .accounts import Accounts
 from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor
-from .config import MemoryConfig
+from .config import CompressionTrigger, MemoryConfig
 from .dialects import validate
+from .economics import Appraisal
+from .economy import Economy
 from .errors import ContextOverflowError, InvalidMessagesError, StalePlanError, SummaryError
 from .events import Compressed, Degraded, Event, FloorReached, Trigger
 from .limits import Limits
@@ -23,6 +26,7 @@ from .refusals import Refusal, read_refusal
 from .request_size import RequestSize
 from .strategies import Action, Plan
 from .summarize import Summary
+from .usage import Usage
 from .window import PINNED, Kind, Window
 
 logger = logging.getLogger(__name__)
@@ -60,6 +64,8 @@ class CompressionCycle:
         self._accounts = accounts
         self._model = model
         self._emit = emit
+        self._economy = Economy(config, window, size, accounts)
+        self._known_model: str | None = None
         self._summaries: dict[int, Summary] = {}
         self._reasoning_was_refused = False
         self._count = 0
@@ -93,6 +99,11 @@ class CompressionCycle:
         yield from self._compress_while_due()
         if not self.is_running:
             self.refuse_overflow()
+
+    def note_request(self) -> None:
+        """A request was made with the window as it stands."""
+        if self._config.trigger is CompressionTrigger.ECONOMIC:
+            self._economy.note_request()
 
     def plan(self) -> Plan:
         """Return what a compression would do now."""
@@ -166,20 +177,60 @@ class CompressionCycle:
         while (trigger := self._due()) is not None:
             self.limits.note_attempt(self._window.last_seq)
             plan = self._compressor.plan(self._view(is_forced=trigger == "limit"))
-            if not self._is_worth_it(plan, trigger):
+            appraisal = self._appraise(plan) if trigger == "economic" else None
+            if appraisal is not None and not (appraisal.pays and self._is_worth_it(plan, trigger)):
+                self._economy.note_declined(plan)
+            elif not self._is_worth_it(plan, trigger):
                 self._note_floor(plan)
-            elif not (yield from self._carry_out(plan, trigger)):
+            elif not (yield from self._carry_out(plan, trigger, appraisal)):
                 self.limits.note_failed(tokens=self.tokens)
 
     def _due(self) -> Trigger | None:
-        """Say why a compression is due now. Never while a call is open, never twice without new input."""
+        """Say why a compression may be due now. Never while a call is open, never twice without new input."""
         if not self._config.enable_compression or self.is_running or self._window.has_open_calls:
             return None
-        return self.limits.due(tokens=self.tokens, last_seq=self._window.last_seq)
+        if self.limits.is_attempted(self._window.last_seq):
+            return None
+        tokens = self.tokens
+        self._know_model(tokens)
+        due = self.limits.due(tokens=tokens)
+        if due == "limit" or self._config.trigger is CompressionTrigger.THRESHOLD:
+            return due
+        if due == "threshold" and self._config.gives_threshold:
+            return due
+        looks = self._economy.is_worth_a_look(tokens, growth_tokens=self.limits.growth_tokens)
+        return "economic" if looks else None
+
+    def _know_model(self, tokens: int) -> None:
+        """Let the limits follow the model, once its window can matter: looking prices up takes a while."""
+        model = self._accounts.model or self._model
+        if tokens < _SMALLEST_WINDOW or model is None:
+            return
+        self.limits.growth_tokens = self._accounts.growth_tokens(self._window)
+        if model != self._known_model:
+            prices = self._accounts.tracker.prices
+            self._known_model = model
+            self.limits.know_window(prices.context_window(model))
+            self._economy.edges = prices.tier_edges(model)
+
+    def _appraise(self, plan: Plan) -> Appraisal:
+        usd = self._summary_usd(plan)
+        return self._economy.appraise(plan, summary_usd=usd, growth_tokens=self.limits.growth_tokens)
+
+    def _summary_usd(self, plan: Plan) -> float:
+        """Estimate what writing a plan's summary will cost; nothing without a model."""
+        llm, gone = self._compressor.llm, plan.with_action(Action.SUMMARISE)
+        if llm is None or not gone:
+            return 0.0
+        usage = Usage(
+            input_tokens=sum(decision.tokens_before for decision in gone), output_tokens=plan.summary_target_tokens
+        )
+        return self._accounts.tracker.cost_of(usage, model=llm.model)
 
     def _is_worth_it(self, plan: Plan, trigger: Trigger) -> bool:
         gain = plan.tokens_before - plan.tokens_after
-        return bool(plan.changes) and gain > (self.limits.smallest_gain_tokens if trigger == "threshold" else 0)
+        least = self.limits.smallest_gain_tokens if trigger in ("threshold", "economic") else 0
+        return bool(plan.changes) and gain > least
 
     def _note_floor(self, plan: Plan) -> None:
         """Nothing is worth taking out: wait for growth, and say so once."""
@@ -219,7 +270,7 @@ class CompressionCycle:
         share = _SURE_SHARE * refusal.limit_tokens / (refusal.requested_tokens or tokens)
         return int(tokens * min(share, _REFUSED_SHARE))
 
-    def _carry_out(self, plan: Plan, trigger: Trigger) -> Steps[bool]:
+    def _carry_out(self, plan: Plan, trigger: Trigger, appraisal: Appraisal | None = None) -> Steps[bool]:
         """Run a plan and splice its result in. Return whether anything changed."""
         view = self._view(is_forced=trigger in ("limit", "refusal"))
         spent_before = self._accounts.tracker.compression_cost
@@ -234,7 +285,7 @@ class CompressionCycle:
             return False
         finally:
             self.is_running = False
-        self._splice(compaction, trigger, self._accounts.tracker.compression_cost - spent_before)
+        self._splice(compaction, trigger, self._accounts.tracker.compression_cost - spent_before, appraisal)
         return True
 
     def _refuse_changed(self, view: View, compaction: Compaction) -> None:
@@ -250,7 +301,9 @@ class CompressionCycle:
                 if protected.get(entry.seq) == PINNED:
                     raise SummaryError(f"{entry.ref} was pinned while the compression ran")
 
-    def _splice(self, compaction: Compaction, trigger: Trigger, cost_usd: float) -> None:
+    def _splice(
+        self, compaction: Compaction, trigger: Trigger, cost_usd: float, appraisal: Appraisal | None = None
+    ) -> None:
         """Put the new entries in the place of those they were made from; what was added since stays behind them."""
         before = self.tokens
         added_since = self._window.entries[compaction.replaced_count :]
@@ -262,12 +315,13 @@ class CompressionCycle:
         self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind in _SHORTENED}
         self._count += 1
         self.limits.note_compressed(tokens=self.tokens, last_seq=self._window.last_seq)
+        self._economy.note_compressed()
         self.compressed_this_turn = True
         self.memory = compaction.memory
         self.saved_tokens = before - self.tokens
         for step in compaction.degradations:
             self._degraded(step)
-        self._emit(self._event(compaction, trigger, before, cost_usd))
+        self._emit(replace(self._event(compaction, trigger, before, cost_usd), appraisal=appraisal))
 
     def _keep_summary(self, compaction: Compaction) -> None:
         standing = {entry.seq for entry in compaction.entries if entry.kind is Kind.SUMMARY}
@@ -279,7 +333,7 @@ class CompressionCycle:
     def _event(self, compaction: Compaction, trigger: Trigger, before: int, cost_usd: float) -> Compressed:
         plan = compaction.plan
         changed = [entry for decision in plan.changes for entry in decision.unit.entries]
-        summaries = [entry.tokens for entry in compaction.entries if entry.kind is Kind.SUMMARY]
+        written = [e.tokens for e in compaction.entries if e.kind is Kind.SUMMARY and e.seq == compaction.summary_seq]
         return Compressed(
             trigger=trigger,
             strategy=plan.strategy,
@@ -291,7 +345,7 @@ class CompressionCycle:
             dropped_count=_count(plan, Action.DROP),
             first_ref=changed[0].ref,
             last_ref=changed[-1].ref,
-            summary_tokens=sum(summaries) if compaction.summary is not None else 0,
+            summary_tokens=sum(written),
             cost_usd=cost_usd,
             saved_usd_per_request=(before - self.tokens) * self._accounts.usd_per_token(self._window),
             stripped_count=compaction.memory.stripped_count,
@@ -321,6 +375,9 @@ class CompressionCycle:
         logger.warning("failed=%s next=%s reason=%s | summary degraded", event.failed, event.next, event.reason)
         self._emit(event)
 
+
+_SMALLEST_WINDOW = 4_000
+"""No model that runs an agent has a smaller window than about this, in tokens."""
 
 _SHORTENED = (Kind.MASKED, Kind.CLAMPED)
 

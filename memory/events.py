@@ -7,11 +7,14 @@ Events carry no message text and no keys, so they can be logged, charted and shi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-Trigger: TypeAlias = Literal["threshold", "limit", "refusal", "manual"]
-"""Why a compression began: past `compression_threshold`, past `max_context_tokens`, because the provider refused the
-context as too long, or asked for."""
+if TYPE_CHECKING:
+    from .economics import Appraisal
+
+Trigger: TypeAlias = Literal["threshold", "economic", "limit", "refusal", "manual"]
+"""Why a compression began: past `compression_threshold`, because it pays, past `max_context_tokens`, because the
+provider refused the context as too long, or asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class Compressed:
     """What the summary calls of this compression cost; 0 without a model."""
     saved_usd_per_request: float
     """Price of the tokens taken out, at the uncached input price: what each following request is smaller by."""
+    appraisal: Appraisal | None = None
+    """Of an economic compression: what it costs and saves, and from which estimates."""
     stripped_count: int = 0
     """Messages that lost signed reasoning, because it is bound to messages that this compression changed."""
 

@@ -1,21 +1,28 @@
-"""When a compression is due, and how much the context may hold: what was configured, and what providers taught."""
+"""When a compression is due by size, and how much the context may hold: configured, known of the model, or learned."""
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from .config import MemoryConfig
-from .events import Trigger
+
+SizeTrigger: TypeAlias = Literal["threshold", "limit"]
 
 
 class Limits:
     """The two sizes of a context, threshold and hard limit, and the pace of compressions between them.
 
-    Sizes are calibrated tokens of a whole request. It decides, and remembers what was tried; it compresses nothing.
+    Sizes are calibrated tokens of a whole request. What the user gave always wins over what is known of the model; what
+    a provider refused wins over both. It decides, and remembers what was tried; it compresses nothing.
     """
 
     def __init__(self, config: MemoryConfig) -> None:
         self._config = config
         self.learned_tokens: int | None = None
         """The model's own limit, known since it refused a longer context; None while it never did."""
+        self.growth_tokens = 0
+        """What a step of the loop adds, on average so far; 0 while that is not known."""
+        self._window_tokens: int | None = None
         self._attempted_seq = 0
         self._compressed_seq = 0
         self._not_before_tokens = 0
@@ -23,32 +30,44 @@ class Limits:
 
     @property
     def max_context_tokens(self) -> int:
-        """The hard limit: the configured one, or a smaller one that the provider taught."""
-        configured = self._config.max_context_tokens
+        """The hard limit: the configured one, else the model's window less its answer; or less, if it refused that."""
+        configured = int(self._config.max_context_tokens)
+        if not self._config.gives_max_context and self._window_tokens is not None:
+            configured = self._window_tokens - self._reserve_tokens(self._window_tokens)
         return configured if self.learned_tokens is None else min(configured, self.learned_tokens)
 
     @property
     def threshold_tokens(self) -> int:
-        """From here on it is worth compressing; below a learned limit, as the default is below the configured one."""
-        configured = self._config.compression_threshold
-        return configured if self.learned_tokens is None else min(configured, self.learned_tokens * 4 // 5)
+        """From here on it is worth compressing."""
+        if self._config.gives_threshold:
+            configured = self._config.compression_threshold
+            return configured if self.learned_tokens is None else min(configured, self.learned_tokens * 4 // 5)
+        # A compression leaves about a quarter, so that a few large steps must not fill the rest at once.
+        wanted = max(int(self._config.compression_threshold), self.growth_tokens * _STEPS)
+        return min(wanted, self.max_context_tokens * 4 // 5)
 
     @property
     def smallest_gain_tokens(self) -> int:
         """What a compression at the threshold must win; less would break the prompt cache for nothing."""
         return int(self.threshold_tokens * _GAIN_SHARE)
 
+    def know_window(self, tokens: int | None) -> None:
+        """Take note of how much input the model accepts; None where that is not known."""
+        self._window_tokens = tokens
+
     def learn(self, tokens: int) -> None:
         """Remember that the model accepts no more than this."""
         self.learned_tokens = tokens if self.learned_tokens is None else min(self.learned_tokens, tokens)
 
-    def due(self, *, tokens: int, last_seq: int) -> Trigger | None:
-        """Say why a context of this size is to be compressed now; never twice without new input."""
-        if self._attempted_seq == last_seq:
-            return None
+    def due(self, *, tokens: int) -> SizeTrigger | None:
+        """Say why a context of this size is to be compressed now."""
         if tokens > self.max_context_tokens:
             return "limit"
         return "threshold" if tokens > self.threshold_tokens and tokens >= self._not_before_tokens else None
+
+    def is_attempted(self, last_seq: int) -> bool:
+        """Whether nothing has come since the last attempt."""
+        return self._attempted_seq == last_seq
 
     def is_compressed(self, last_seq: int) -> bool:
         """Whether nothing has come since the last compression."""
@@ -74,6 +93,16 @@ class Limits:
         is_news, self._floor_told = not self._floor_told, True
         return is_news
 
+    def _reserve_tokens(self, window_tokens: int) -> int:
+        given = self._config.output_reserve_tokens
+        return min(_RESERVE_TOKENS if given is None else given, window_tokens // 4)
+
+
+_RESERVE_TOKENS = 8_192
+"""Room for an answer. Providers count it against the window; one that needs more says so in the settings."""
+
+_STEPS = 8
+"""How many average steps the threshold holds at least."""
 
 _GROWTH_SHARE = 0.2
 """Of the threshold: how much the context must grow after a compression before the next, so that a high floor does

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -60,6 +61,7 @@ class MemoryManager:
         counter: TokenCounter | None = None,
         tracker: TokenTracker | None = None,
         on_event: Callable[[Event], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what is given; build the rest from the configuration.
 
@@ -79,6 +81,7 @@ class MemoryManager:
             counter: How tokens are counted; None: tiktoken with the model's family factor.
             tracker: Where calls are priced; None: a new one.
             on_event: Called with each event. What it raises is logged by its type and goes no further.
+            clock: Seconds that pass between requests, after which a provider's prompt cache expires.
 
         Raises:
             ConfigError: A setting is out of range, `llm` is no model, or an argument contradicts `compressor`.
@@ -117,6 +120,7 @@ class MemoryManager:
             model=self._model,
             limit_usd=self.config.max_cost_dollars,
             on_over_budget=self._emit,
+            clock=clock,
         )
         self._on_event = on_event
         self._dialect = dialect_named(dialect) if dialect else None
@@ -466,6 +470,7 @@ class MemoryManager:
         """Book the request that this answer came from: the context as it stood before it."""
         caches = self._dialect_or_default.name != "anthropic" or self._window.has_cache_breakpoint
         self._accounts.open_request(self._window, output_tokens=answer.tokens, caches=caches)
+        self._cycle.note_request()
 
     @property
     def _dialect_or_default(self) -> Dialect:

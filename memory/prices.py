@@ -130,6 +130,13 @@ class PriceBook:
         listing = self._listing(model)
         return listing.context_window if listing is not None else None
 
+    def tier_edges(self, model: str | None, *, at: datetime | None = None) -> tuple[int, ...]:
+        """Return the sizes of input, ascending, beyond which the whole request is billed at another price."""
+        if model is None or (self._overrides and _entry(self._overrides, model) is not None):
+            return ()
+        listing = self._listing(model)
+        return () if listing is None else listing.tier_edges(at or datetime.now(UTC))
+
     @cached_property
     def _default(self) -> Rates:
         table = self._overrides if "default" in self._overrides else self._table

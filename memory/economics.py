@@ -1,0 +1,170 @@
+"""When a compression pays: what the requests to come save against what breaking the prompt cache costs now.
+
+Everything is counted in tokens at the base input price, so that a model's price falls out of the comparison: only the
+price of a cached token (`read`) and of one that is written to the cache (`write`), each as a share of the base price,
+matter. docs/decisions/0011-when-a-compression-pays.md derives the rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .prices import Rates
+
+Reason: TypeAlias = Literal["pays", "no_cache", "tier_edge", "too_little", "too_early", "too_risky"]
+"""Why an appraisal is for a compression: it pays, the provider's cache holds nothing that it could break, or the next
+request would be billed at a dearer tier. Or why it is against it: the savings do not reach the cost; they do, but
+waiting has cost less so far than compressing would; or the run may end before it has earned its cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What is known of the requests to come."""
+
+    remaining_requests: float
+    cache_alive: float
+    """The probability that the next request finds the prefix of the last one in the provider's cache (0-1)."""
+    read: float
+    """Price of a token that stands in the cached prefix, as a share of the base input price."""
+    write: float
+    """Price of a token that does not, likewise; above 1 where providers bill writes."""
+    is_price_known: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appraisal:
+    """What a compression would cost and save, and what was decided; sizes are tokens, costs those at the base price."""
+
+    reason: Reason
+    outlook: Outlook
+    removed_tokens: int
+    """D: what leaves the context."""
+    summary_tokens: int
+    """m: what comes into it."""
+    suffix_tokens: int
+    """S: what is kept behind the first edit, and must be sent uncached once."""
+    summary_cost: float
+    """What writing the summary costs."""
+    carried: float
+    """What carrying the removable tokens has cost since the last compression."""
+
+    @property
+    def saving(self) -> float:
+        """What the requests to come save: R·r·(D-m)."""
+        return saving_of(self.outlook, gain_tokens=self.removed_tokens - self.summary_tokens)
+
+    @property
+    def cost(self) -> float:
+        """What breaking the cache and writing the summary cost: a·(w-r)·(m+S) - (1-a)·(w-r)·(D-m) + summary.
+
+        With a dead cache everything is written anew in any case, and less of it after a compression: a gain.
+        """
+        return cost_of(
+            self.outlook,
+            gain_tokens=self.removed_tokens - self.summary_tokens,
+            rewritten_tokens=self.summary_tokens + self.suffix_tokens,
+            summary_cost=self.summary_cost,
+        )
+
+    @property
+    def pays(self) -> bool:
+        """Whether to compress now."""
+        return self.reason in ("pays", "no_cache", "tier_edge")
+
+
+def saving_of(outlook: Outlook, *, gain_tokens: int) -> float:
+    """Return R·r·(D-m)."""
+    return outlook.remaining_requests * outlook.read * gain_tokens
+
+
+def cost_of(outlook: Outlook, *, gain_tokens: int, rewritten_tokens: int, summary_cost: float) -> float:
+    """Return a·(w-r)·(m+S) - (1-a)·(w-r)·(D-m) + summary."""
+    broken = max(0.0, outlook.write - outlook.read)
+    alive = outlook.cache_alive
+    return alive * broken * rewritten_tokens - (1 - alive) * broken * gain_tokens + summary_cost
+
+
+def appraise(
+    *,
+    removed_tokens: int,
+    summary_tokens: int,
+    suffix_tokens: int,
+    summary_cost: float,
+    outlook: Outlook,
+    carried: float,
+    allowance: float,
+    is_at_edge: bool,
+) -> Appraisal:
+    """Judge a compression of these sizes. Costs are tokens at the base price.
+
+    Args:
+        removed_tokens: What it takes out of the context.
+        summary_tokens: What it puts into it.
+        suffix_tokens: What it keeps behind its first edit.
+        summary_cost: What writing the summary costs.
+        outlook: What is known of the requests to come.
+        carried: What carrying the removable tokens has cost so far.
+        allowance: The most that it may cost: what the run may be dearer for it, should it end now.
+        is_at_edge: The next request would be billed at a dearer tier.
+    """
+    gain = removed_tokens - summary_tokens
+    rewritten = summary_tokens + suffix_tokens
+    cost = cost_of(outlook, gain_tokens=gain, rewritten_tokens=rewritten, summary_cost=summary_cost)
+    reason: Reason
+    if is_at_edge and gain > 0:
+        reason = "tier_edge"
+    elif gain <= 0 or saving_of(outlook, gain_tokens=gain) <= cost:
+        reason = "too_little"
+    elif outlook.cache_alive < DEAD:
+        reason = "no_cache"
+    elif carried < cost:
+        reason = "too_early"
+    else:
+        reason = "pays" if cost <= allowance else "too_risky"
+    return Appraisal(
+        reason=reason,
+        outlook=outlook,
+        removed_tokens=removed_tokens,
+        summary_tokens=summary_tokens,
+        suffix_tokens=suffix_tokens,
+        summary_cost=summary_cost,
+        carried=carried,
+    )
+
+
+def outlook_of(
+    rates: Rates, *, remaining_requests: float, cache_alive: float, hit_share: float, caches: bool
+) -> Outlook:
+    """Return the outlook under a model's prices.
+
+    Args:
+        rates: The model's prices, USD per million tokens.
+        remaining_requests: How many requests are expected to come.
+        cache_alive: The probability that the next one finds its prefix cached.
+        hit_share: The share of what could be read from the cache that was read (0-1).
+        caches: Whether the provider caches these requests at all.
+    """
+    if not caches:
+        return Outlook(remaining_requests=remaining_requests, cache_alive=0.0, read=1.0, write=1.0)
+    if rates.is_default or rates.input <= 0:
+        read, write = _TYPICAL_READ, 1.0
+    else:
+        read, write = rates.cache_read / rates.input, rates.cache_write / rates.input
+    # What is missed will be written anew.
+    expected = hit_share * read + (1 - hit_share) * write
+    return Outlook(
+        remaining_requests=remaining_requests,
+        cache_alive=cache_alive,
+        read=expected,
+        write=write,
+        is_price_known=not rates.is_default,
+    )
+
+
+DEAD = 0.05
+"""Probability below which a cache counts as expired."""
+
+_TYPICAL_READ = 0.1
+"""Price of a cached token where the model's is not known, as a share of the base price: that of the large providers'
+newest models. Decides when to compress; no cost is computed from it."""

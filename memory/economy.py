@@ -1,0 +1,115 @@
+"""The economy of one run: what waiting has cost so far, what the future looks like, and whether a plan pays now."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from .accounts import Accounts
+from .config import MemoryConfig
+from .economics import DEAD, Appraisal, Outlook, appraise
+from .request_size import RequestSize
+from .strategies import Plan
+from .window import Window
+
+logger = logging.getLogger(__name__)
+
+
+class Economy:
+    """Decides by money when one window is compressed.
+
+    Waiting costs too: each request carries the tokens that a compression would have taken out. A compression is due
+    once that has come to as much as the compression itself costs: earlier would break the cache too often, later would
+    carry too much. Whatever the future brings, this rule costs at most twice what the best moment would have.
+    """
+
+    def __init__(self, config: MemoryConfig, window: Window, size: RequestSize, accounts: Accounts) -> None:
+        self.edges: tuple[int, ...] = ()
+        """Sizes of a request beyond which the model is dearer, ascending."""
+        self._config = config
+        self._window = window
+        self._size = size
+        self._accounts = accounts
+        self._carried = 0.0
+        self._lean_tokens = int(config.compression_threshold * _LEAN_SHARE)
+        self._not_before_tokens = 0
+
+    def note_request(self) -> None:
+        """A request was made with the window as it stands: it carried what a compression would have taken out."""
+        tokens = self._size.whole(self._window.tokens)
+        if tokens > self._lean_tokens:
+            self._carried += self._outlook().read * (tokens - self._lean_tokens)
+
+    def note_compressed(self) -> None:
+        """The context is as lean now as it gets."""
+        self._carried, self._not_before_tokens = 0.0, 0
+        self._lean_tokens = self._size.whole(self._window.tokens)
+
+    def is_worth_a_look(self, tokens: int, *, growth_tokens: int) -> bool:
+        """Whether a plan should be made and appraised. O(1), while a plan costs as much as the window is long."""
+        if tokens <= self._lean_tokens:
+            return False
+        return tokens >= self._not_before_tokens or self._alive() < DEAD or self.is_at_edge(tokens, growth_tokens)
+
+    def is_at_edge(self, tokens: int, growth_tokens: int) -> bool:
+        """Whether the step to come may bring a request of this size to a dearer tier."""
+        return any(tokens <= edge < tokens + growth_tokens for edge in self.edges)
+
+    def appraise(self, plan: Plan, *, summary_usd: float, growth_tokens: int) -> Appraisal:
+        """Judge whether a plan pays now, and tell the log what it was judged by.
+
+        Args:
+            plan: What would be done.
+            summary_usd: What writing its summary would cost.
+            growth_tokens: What a step of the loop adds.
+        """
+        base = self._accounts.base_usd_per_token(self._window)
+        allowance = self._accounts.allowance_usd(self._config.max_overspend) / base
+        found = appraise(
+            removed_tokens=plan.removed_tokens,
+            summary_tokens=plan.summary_target_tokens,
+            suffix_tokens=plan.suffix_tokens,
+            summary_cost=summary_usd / base,
+            outlook=self._outlook(),
+            carried=self._carried,
+            allowance=allowance if self._config.expected_requests is None else math.inf,
+            is_at_edge=self.is_at_edge(self._size.whole(self._window.tokens), growth_tokens),
+        )
+        _log(found)
+        return found
+
+    def note_declined(self, plan: Plan) -> None:
+        """A plan was made and not carried out: make the next when the context has grown a little."""
+        tokens = self._size.whole(self._window.tokens)
+        self._lean_tokens = self._size.whole(plan.tokens_after)
+        self._not_before_tokens = tokens + tokens // _LOOK_SHARE
+
+    def _alive(self) -> float:
+        given = self._config.cache_alive
+        return self._accounts.cache_alive if given is None else given
+
+    def _outlook(self) -> Outlook:
+        expected, made = self._config.expected_requests, self._accounts.request_count
+        return self._accounts.outlook(
+            self._window,
+            remaining_requests=made if expected is None else max(0, expected - made),
+            cache_alive=self._config.cache_alive,
+        )
+
+
+def _log(found: Appraisal) -> None:
+    logger.log(
+        logging.INFO if found.pays else logging.DEBUG,
+        "reason=%s saving=%.0f cost=%.0f carried=%.0f removed=%d summary=%d suffix=%d remaining=%.0f alive=%.2f "
+        "read=%.3f write=%.3f | appraised",
+        *(found.reason, found.saving, found.cost, found.carried),
+        *(found.removed_tokens, found.summary_tokens, found.suffix_tokens),
+        *(found.outlook.remaining_requests, found.outlook.cache_alive, found.outlook.read, found.outlook.write),
+    )
+
+
+_LEAN_SHARE = 0.25
+"""Of the threshold: what a compression leaves, until the first plan says it."""
+
+_LOOK_SHARE = 25
+"""A plan that was declined is made anew when the context has grown by a twenty-fifth."""
