@@ -19,7 +19,7 @@ from memory.usage import Usage
 
 from ..transcripts import Transcript
 from .bill import Bill
-from .outcome import Compression, HearsUsage, Outcome, Policy, Probe, Step
+from .outcome import Attentive, Compression, Outcome, Policy, Probe, Step
 from .recording import SECONDS_PER_STEP, Recording, Request, errors_of, recording_of
 from .ruler import Piece, RememberingCounter, Ruler, digest
 
@@ -117,9 +117,11 @@ class _Run:
     def played(self) -> Outcome:
         """Go through the transcript and return what came of it."""
         requests = {request.index: request for request in self._recording.requests}
-        for index, message in enumerate(self._messages):
+        for index, (message, at_seconds) in enumerate(zip(self._messages, self._recording.times, strict=True)):
             if index in requests:
                 self._request(requests[index])
+            if isinstance(self._session, Attentive):
+                self._session.tell_time(at_seconds)
             self._session.add(message)
         self._bill.add_summaries(self._session.summary_calls())
         return self._outcome()
@@ -138,8 +140,8 @@ class _Run:
         if has_changed:
             self._note_compression(request, pieces, sent)
         self._note_quality(request, context, pieces)
-        if isinstance(self._session, HearsUsage):
-            self._session.record_usage(usage, at_seconds=request.at_seconds)
+        if isinstance(self._session, Attentive):
+            self._session.record_usage(usage)
         self._before, self._before_index = pieces, request.index
 
     # --- Money --------------------------------------------------------------------------------------------------------

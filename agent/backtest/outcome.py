@@ -44,14 +44,15 @@ class Session(Protocol):
 
 
 @runtime_checkable
-class HearsUsage(Protocol):
-    """A session that wants to be told what the provider would have reported; others need no such method."""
+class Attentive(Protocol):
+    """A session that wants to know what a real loop would know; others need none of these methods."""
 
-    def record_usage(self, usage: Usage, *, at_seconds: float) -> None:
-        """Take the usage of the request that `context` was asked for last, before its answer is added.
+    def tell_time(self, at_seconds: float) -> None:
+        """Take the time since the first request, before each message is added."""
+        ...
 
-        `at_seconds` is when it was made, since the transcript's beginning.
-        """
+    def record_usage(self, usage: Usage) -> None:
+        """Take the usage that the provider would have reported for the last request, before its answer is added."""
         ...
 
 

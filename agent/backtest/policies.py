@@ -100,6 +100,7 @@ class _Remembering:
         config = replace(policy.config, max_cost_dollars=None, compression_model=None, background=False)
         self._writer = _PretendedModel(policy.config.compression_model or model, counter)
         self._model = model
+        self._now = 0.0
         self._memory = MemoryManager(
             config,
             self._writer if policy.summariser == "model" else None,
@@ -108,6 +109,7 @@ class _Remembering:
             system=transcript.system,
             tools=transcript.tools,
             counter=counter,
+            clock=lambda: self._now,
         )
 
     def add(self, message: Any) -> None:
@@ -122,7 +124,10 @@ class _Remembering:
         except (ContextOverflowError, BudgetExceededError):
             return self._memory.messages
 
-    def record_usage(self, usage: Usage, *, at_seconds: float) -> None:
+    def tell_time(self, at_seconds: float) -> None:
+        self._now = at_seconds
+
+    def record_usage(self, usage: Usage) -> None:
         self._memory.record_usage(usage, model=self._model)
 
     def summary_calls(self) -> Sequence[SummaryCall]:

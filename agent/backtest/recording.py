@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -41,6 +41,8 @@ class Recording:
     """With its history repaired and its own cache marks taken out: where those go is the policy's matter."""
     readings: tuple[Reading, ...]
     requests: tuple[Request, ...]
+    times: tuple[float, ...]
+    """When each message came, in seconds since the first request; an answer counts from when it was asked for."""
     probes: tuple[Probe, ...]
     errors: Counter[str]
     """The rules that the whole repaired history still breaks, and how often."""
@@ -52,10 +54,12 @@ def recording_of(transcript: Transcript, *, seconds_per_step: float = SECONDS_PE
     dialect = dialect_named(mended.dialect)
     readings = tuple(dialect.read(message) for message in mended.messages)
     starts = _response_starts(readings, splits_responses=dialect.splits_responses)
+    requests = _requests(readings, starts, mended.times, seconds_per_step)
     return Recording(
         transcript=mended,
         readings=readings,
-        requests=tuple(_requests(readings, starts, mended.times, seconds_per_step)),
+        requests=tuple(requests),
+        times=tuple(_message_times(len(readings), requests)),
         probes=tuple(find_probes(readings, system=mended.system, tools=mended.tools)),
         errors=errors_of(mended.messages, mended.dialect),
     )
@@ -115,3 +119,13 @@ def _requests(
         at = times[max(0, start - 1)] - times[max(0, starts[0] - 1)] if times else number * seconds_per_step
         found.append(Request(index=start, stop=stop, at_seconds=at))
     return found
+
+
+def _message_times(count: int, requests: Sequence[Request]) -> Iterator[float]:
+    """Yield a time for each message: of an answer its request's, of what follows it that of the request it goes into."""
+    now = 0.0
+    following = {request.stop: later.at_seconds for request, later in pairwise(requests)}
+    starting = {request.index: request.at_seconds for request in requests}
+    for index in range(count):
+        now = following.get(index, starting.get(index, now))
+        yield now
