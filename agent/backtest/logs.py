@@ -56,7 +56,7 @@ def _logs(home: Path, environment: Mapping[str, str]) -> Iterator[FoundLog]:
     """Yield every log.
 
     Sources of the places: https://code.claude.com/docs/en/claude-directory, which names `CLAUDE_CONFIG_DIR`;
-    releases of mid-2025 used ~/.config/claude; codex-rs/core/src/rollout/list.rs; Gemini CLI's
+    releases of mid-2025 used ~/.config/claude; codex-rs/rollout/src/list.rs; Gemini CLI's
     packages/core/src/utils/paths.ts (2026-10).
     """
     claude = [_place(environment, "CLAUDE_CONFIG_DIR", home / ".claude"), home / ".config" / "claude"]

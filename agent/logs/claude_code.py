@@ -116,10 +116,12 @@ class _Chain:
             if read.is_prompt:
                 self._rewind(text_at(line, "parentUuid"))
             self.lines.append(read)
-        elif not _is_message(line) and line.get("type") not in _BOOKKEEPING:
-            self.unknown.append(f"line of the unknown type {named(line.get('type'))}")
+        elif not _is_message(line) and text_at(line, "type") not in _BOOKKEEPING:
+            self.unknown.append(f"a line of the unknown type {named(line.get('type'))}")
         if uuid is not None:
-            self._ends[uuid] = len(self.lines)
+            here = len(self.lines)
+            # What says nothing stands where its parent stands: after a rewind, on the new branch.
+            self._ends[uuid] = here if read is not None else self._ends.get(text_at(line, "parentUuid") or "", here)
 
     def _rewind(self, parent: str | None) -> None:
         end = self._ends.get(parent or "", len(self.lines))
@@ -183,7 +185,7 @@ class _Join:
             self._draft.messages[-1]["content"] = _results_first(
                 [*_blocks(self._draft.messages[-1]), *_blocks(line.message)]
             )
-            self._draft.touch(line.at)
+            self._draft.touch(len(self._draft.messages) - 1, line.at)
         else:
             self._draft.add({"role": "user", "content": line.message["content"]}, line.at)
 
@@ -196,6 +198,7 @@ class _Join:
         else:
             content = self._draft.messages[self._response[1]]["content"]
             content.extend(block for block in _blocks(line.message) if block not in content)
+            self._draft.touch(self._response[1], line.at)
         self._draft.report(self._response[1], line.message.get("usage"))
 
 

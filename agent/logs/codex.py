@@ -31,7 +31,7 @@ _OURS: Final = frozenset({"ghost_snapshot", "other"})
 
 def wrote(values: Sequence[Mapping[str, Any]]) -> bool:
     return any(
-        (value.get("type") in _ENVELOPES and isinstance(value.get("payload"), Mapping)) or _is_old(value)
+        (text_at(value, "type") in _ENVELOPES and isinstance(value.get("payload"), Mapping)) or _is_old(value)
         for value in values
     ) or (bool(values) and _is_old_header(values[0]))
 
@@ -116,7 +116,7 @@ class _Rollout:
         self._model = self._model or text_at(payload, "model")
 
     def _take_item(self, draft: Draft, item: Mapping[str, Any], at: float | None) -> None:
-        if item.get("type") in _OURS:
+        if text_at(item, "type") in _OURS:
             return
         if _is_model_made(item):
             draft.model = draft.model or self._model
@@ -166,7 +166,7 @@ class _Rollout:
 
 
 def _is_model_made(item: Mapping[str, Any]) -> bool:
-    return item.get("type") in _MODEL_MADE or item.get("role") == "assistant"
+    return text_at(item, "type") in _MODEL_MADE or item.get("role") == "assistant"
 
 
 def _usage(last: Mapping[str, Any]) -> dict[str, Any]:

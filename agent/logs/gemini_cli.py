@@ -86,7 +86,7 @@ class _Session:
 def _recorded(where: str, records: Sequence[_Record]) -> Recorded | None:
     draft = Draft("gemini", where)
     for number, record in enumerate(records):
-        match record.get("type"):
+        match text_at(record, "type"):
             case "user":
                 _add(draft, "user", _parts(record.get("content")), time_of(record))
             case "gemini":
@@ -118,7 +118,7 @@ def _add(draft: Draft, role: str, parts: list[Mapping[str, Any]], at: float | No
         return
     if draft.messages and draft.messages[-1]["role"] == role:
         draft.messages[-1]["parts"] += parts
-        draft.touch(at)
+        draft.touch(len(draft.messages) - 1, at)
     else:
         draft.add({"role": role, "parts": parts}, at)
 

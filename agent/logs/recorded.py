@@ -55,9 +55,9 @@ class Draft:
         self.messages.append(message)
         self._times.append(at)
 
-    def touch(self, at: float | None) -> None:
-        """Note that the last message was complete only now."""
-        self._times[-1] = self._times[-1] if at is None else at
+    def touch(self, index: int, at: float | None) -> None:
+        """Note that a message was complete only then."""
+        self._times[index] = self._times[index] if at is None else at
 
     def cut(self, length: int) -> None:
         """Forget the messages from that index on."""
