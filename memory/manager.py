@@ -10,6 +10,7 @@ from typing import Any
 
 from .accounts import Accounts
 from .archive import Archive, Hit
+from .breakpoints import Breakpoints
 from .compressor import CompressedMemory, WorkingMemoryCompressor
 from .config import MemoryConfig
 from .copies import entry_of, without_stale_marks
@@ -136,6 +137,7 @@ class MemoryManager:
             emit=self._emit,
         )
         self._followed = Followed()
+        self._breakpoints = Breakpoints(self._window, self._size, is_wanted=self.config.cache_breakpoints)
 
     # --- One turn -----------------------------------------------------------------------------------------------------
 
@@ -231,7 +233,7 @@ class MemoryManager:
         self._cycle.refuse_overflow()
         self._accounts.refuse_over_budget(self._window)
         self._accounts.note_sent()
-        return self._window.context
+        return self._breakpoints.context(self.dialect)
 
     def record_usage(self, usage: object, *, model: str | None = None) -> None:
         """Book what the provider reported for a call, before or after its answer is added.
@@ -388,6 +390,7 @@ class MemoryManager:
     def _follow(self, messages: Sequence[object], dialect: DialectName | None) -> Steps[None]:
         if dialect is not None:
             self._settle_dialect(dialect_named(dialect))
+        messages = self._breakpoints.originals(messages)
         answered = common = self._followed.common(messages)
         if common < len(self._followed):
             answered = self._followed.behind(messages, default=common)
@@ -468,7 +471,8 @@ class MemoryManager:
 
     def _open_request(self, answer: Entry) -> None:
         """Book the request that this answer came from: the context as it stood before it."""
-        caches = self._dialect_or_default.name != "anthropic" or self._window.has_cache_breakpoint
+        is_marked = self._window.has_cache_breakpoint or self._breakpoints.are_placed(self.dialect)
+        caches = self._dialect_or_default.name != "anthropic" or is_marked
         self._accounts.open_request(self._window, output_tokens=answer.tokens, caches=caches)
         self._cycle.note_request()
 

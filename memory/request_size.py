@@ -18,6 +18,8 @@ class RequestSize:
     def __init__(self, counter: TokenCounter) -> None:
         self.beside_tokens = 0
         """Counted: the system prompt and the tools that travel beside the messages."""
+        self.has_cache_breakpoint = False
+        """Whether one of these carries a prompt-cache mark of the caller's."""
         self._counter = counter
         self._beside: tuple[object, object] = (None, None)
         self._calibration = Calibration()
@@ -30,6 +32,7 @@ class RequestSize:
         self._beside = (_copied(system), _copied(tools))
         tools_tokens = self._counter.count_tools(tools) if tools else 0
         self.beside_tokens = self._counter.count_text(_system_text(system)) + tools_tokens
+        self.has_cache_breakpoint = _has_mark(system) or _has_mark(tools)
         return True
 
     def whole(self, message_tokens: int) -> int:
@@ -55,6 +58,11 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copied(inner) for key, inner in value.items()}
     return [_copied(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _has_mark(value: object) -> bool:
+    items = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(item, Mapping) and bool(item.get("cache_control")) for item in items)
 
 
 def _system_text(system: object) -> str:

@@ -25,7 +25,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"dialects"}),
     frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term"}),
     frozenset({"economics", "extract", "archive", "strategies", "summarize", "tracker", "ledger"}),
-    frozenset({"copies", "compressor", "request_size", "accounts"}),
+    frozenset({"copies", "compressor", "request_size", "breakpoints", "accounts"}),
     frozenset({"economy"}),
     frozenset({"cycle"}),
     frozenset({"manager", "stats"}),

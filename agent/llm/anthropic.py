@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from memory.dialects import dialect_named
 from memory.messages import DialectName, Wire
 from memory.native import to_wire, unwrap
+from memory.prompt_cache import Ttl
 
 from .access import Endpoint, missing_package
-from .anthropic_cache import CacheTtl, mark
+from .anthropic_cache import mark
 from .beside import Conversation, convert_tools, divide, no_answer
 from .clients import PerLoop
 from .errors import CredentialsError
@@ -65,7 +66,7 @@ class AnthropicModel:
         base_url: str | None = None,
         timeout_seconds: float = 600.0,
         retries: RetryPolicy | None = None,
-        cache_ttl: CacheTtl | None = "5m",
+        cache_ttl: Ttl | None = "5m",
         **options: Any,
     ) -> None:
         """Prepare a model; nothing is sent.

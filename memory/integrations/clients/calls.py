@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, InvalidMessagesError, MessageError
 from ...manager import MemoryManager
-from .formats import Arguments, Format, Known, countable_system, countable_tools
+from .formats import Arguments, Format, Known, countable_system, countable_tools, is_given
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,6 +30,7 @@ class Link:
         self._lock = Lock()
         self._alock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._beside: object = None
+        self._asks_for_caching = False
 
     @property
     def is_preparing(self) -> bool:
@@ -41,20 +42,20 @@ class Link:
         with self._lock, self._prepared():
             self._tell(call)
             self.memory.follow_sync(call.messages, dialect=call.format.dialect)
-            return self.memory.get_context_for_llm()
+            return self._context()
 
     async def afollow(self, call: Call) -> list[Any]:
         async with self._lock_of_loop():
             with self._prepared():
                 self._tell(call)
                 await self.memory.follow(call.messages, dialect=call.format.dialect)
-                return self.memory.get_context_for_llm()
+                return self._context()
 
     def recover(self, error: Exception) -> list[Any] | None:
         """Return what to send instead of what the provider refused, None if the error is the caller's."""
         with self._lock, self._prepared():
             try:
-                return self.memory.get_context_for_llm() if self.memory.recover_sync(error) else None
+                return self._context() if self.memory.recover_sync(error) else None
             except InvalidMessagesError as invalid:
                 _explain(error, invalid)
                 return None
@@ -63,7 +64,7 @@ class Link:
         async with self._lock_of_loop():
             with self._prepared():
                 try:
-                    return self.memory.get_context_for_llm() if await self.memory.recover(error) else None
+                    return self._context() if await self.memory.recover(error) else None
                 except InvalidMessagesError as invalid:
                     _explain(error, invalid)
                     return None
@@ -76,12 +77,21 @@ class Link:
         except MessageError as error:
             logger.warning("error=%s | usage not booked, the estimate stands", error)
 
+    def _context(self) -> list[Any]:
+        """Return what to send: without marks of the memory's where the call itself asks for caching.
+
+        Anthropic answers 400 to a mark of another life than its `cache_control` beside the messages.
+        """
+        context = self.memory.get_context_for_llm()
+        return self.memory.messages if self._asks_for_caching else context
+
     def _tell(self, call: Call) -> None:
         if self.memory.dialect not in (None, call.format.dialect):
             raise ConfigError(
                 f"this memory holds a conversation in {self.memory.dialect}, and the call is one of "
                 f"{call.format.dialect}; a conversation is in one format, so give each its own memory"
             )
+        self._asks_for_caching = is_given(call.arguments.get("cache_control"))
         system, tools = call.format.beside(call.arguments)
         beside = (system, list(tools) if isinstance(tools, list | tuple) else tools)
         if beside != self._beside:  # each conversion would cost as much as a short request
