@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from memory.prices import PriceBook
 from memory.prompt_cache import Block, CacheUse, PromptCache, cache_rules
@@ -45,40 +45,24 @@ def backtest(
         seconds_per_step: Time between two requests where the recording tells none; caches expire by it.
     """
     recording = recording_of(transcript, seconds_per_step=seconds_per_step)
-    return next(backtests(recording, [policy], model=model, counter=counter))
+    return Bench(recording, model=model, counter=counter).outcome(policy)
 
 
-def backtests(
-    recording: Recording,
-    policies: Sequence[Policy],
-    *,
-    model: str,
-    counter: TokenCounter | None = None,
-) -> Iterator[Outcome]:
-    """Yield the outcome of each policy; every message is read, counted and hashed once for all of them."""
-    remembering = RememberingCounter(counter or TiktokenCounter(model))
-    ruler = Ruler(recording.transcript.dialect, remembering)
-    shared = _Shared(
-        recording=recording, model=model, ruler=ruler, front=_front(recording.transcript, ruler), prices=PriceBook()
-    )
-    for policy in policies:
-        yield _Run(shared, policy).played()
+class Bench:
+    """Runs policies over one recording at one model; each message is read, counted and hashed once for all of them."""
 
+    def __init__(self, recording: Recording, *, model: str, counter: TokenCounter | None = None) -> None:
+        self.recording = recording
+        self.model = model
+        self.ruler = Ruler(recording.transcript.dialect, RememberingCounter(counter or TiktokenCounter(model)))
+        self.prices = PriceBook()
+        self.front = _front(recording.transcript, self.ruler)
+        """Tools and system prompt that travel beside the messages."""
+        self.front_tokens = sum(block.tokens for block in self.front)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shared:
-    """What the runs of all policies over one transcript, at one model, have in common."""
-
-    recording: Recording
-    model: str
-    ruler: Ruler
-    front: tuple[Block, ...]
-    """Tools and system prompt that travel beside the messages."""
-    prices: PriceBook
-
-    @property
-    def front_tokens(self) -> int:
-        return sum(block.tokens for block in self.front)
+    def outcome(self, policy: Policy) -> Outcome:
+        """Return what came of one policy, as `backtest` does."""
+        return _Run(self, policy).played()
 
 
 def _front(transcript: Transcript, ruler: Ruler) -> tuple[Block, ...]:
@@ -95,14 +79,14 @@ def _front(transcript: Transcript, ruler: Ruler) -> tuple[Block, ...]:
 class _Run:
     """One policy on its way through one transcript."""
 
-    def __init__(self, shared: _Shared, policy: Policy) -> None:
-        self._shared = shared
-        self._recording, self._ruler = shared.recording, shared.ruler
-        self._messages = shared.recording.transcript.messages
+    def __init__(self, bench: Bench, policy: Policy) -> None:
+        self._bench = bench
+        self._recording, self._ruler = bench.recording, bench.ruler
+        self._messages = bench.recording.transcript.messages
         self._policy = policy
-        self._session = policy.open(self._recording.transcript, model=shared.model, counter=self._ruler.counter)
-        self._cache = PromptCache(cache_rules(shared.model, dialect=self._recording.transcript.dialect))
-        self._bill = Bill(shared.prices, model=shared.model)
+        self._session = policy.open(self._recording.transcript, model=bench.model, counter=self._ruler.counter)
+        self._cache = PromptCache(cache_rules(bench.model, dialect=self._recording.transcript.dialect))
+        self._bill = Bill(bench.prices, model=bench.model)
         self._before: list[Piece] = []
         self._before_index = 0
         self._steps: list[Step] = []
@@ -131,7 +115,7 @@ class _Run:
         pieces = self._ruler.measure(context)
         shared = _common(self._before, pieces)
         has_changed = shared < len(self._before)
-        blocks = [*self._shared.front, *(block for piece in pieces for block in piece.blocks)]
+        blocks = [*self._bench.front, *(block for piece in pieces for block in piece.blocks)]
         sent = sum(block.tokens for block in blocks)
         use = self._cache.send(self._marked(blocks, pieces, shared), at_seconds=request.at_seconds)
         usage = self._usage(request, sent, use)
@@ -160,7 +144,7 @@ class _Run:
         return blocks
 
     def _end(self, pieces: Sequence[Piece], count: int) -> int:
-        return len(self._shared.front) + sum(len(piece.blocks) for piece in pieces[:count])
+        return len(self._bench.front) + sum(len(piece.blocks) for piece in pieces[:count])
 
     def _usage(self, request: Request, sent: int, use: CacheUse) -> Usage:
         answer = self._ruler.measure(self._messages[request.index : request.stop])
@@ -184,7 +168,7 @@ class _Run:
         self._compressions.append(
             Compression(
                 index=request.index,
-                tokens_before=self._shared.front_tokens + sum(piece.tokens for piece in expected),
+                tokens_before=self._bench.front_tokens + sum(piece.tokens for piece in expected),
                 tokens_after=sent,
                 removed_count=len(removed),
                 added_count=len(added),
@@ -210,10 +194,10 @@ class _Run:
         return bool(new) and bool(new - errors_of(history, dialect))
 
     def _outcome(self) -> Outcome:
-        recording, bill, model = self._recording, self._bill, self._shared.model
-        window = self._shared.prices.context_window(model)
+        recording, bill, model = self._recording, self._bill, self._bench.model
+        window = self._bench.prices.context_window(model)
         sent = [step.sent_tokens for step in self._steps]
-        whole = self._shared.front_tokens + sum(piece.tokens for piece in self._ruler.measure(self._messages))
+        whole = self._bench.front_tokens + sum(piece.tokens for piece in self._ruler.measure(self._messages))
         return Outcome(
             transcript_id=recording.transcript.id,
             source=recording.transcript.source,
@@ -242,7 +226,7 @@ class _Run:
             lost_first_task=self._lost_first_task,
             steps=tuple(self._steps),
             compressions=tuple(self._compressions),
-            is_price_known=not self._shared.prices.rates(model).is_default,
+            is_price_known=not self._bench.prices.rates(model).is_default,
         )
 
 

@@ -122,7 +122,7 @@ def _requests(
 
 
 def _message_times(count: int, requests: Sequence[Request]) -> Iterator[float]:
-    """Yield a time for each message: of an answer its request's, of what follows it that of the request it goes into."""
+    """Yield a time for each message: an answer has its request's, what follows it that of the request it goes into."""
     now = 0.0
     following = {request.stop: later.at_seconds for request, later in pairwise(requests)}
     starting = {request.index: request.at_seconds for request in requests}
