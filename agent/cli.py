@@ -31,6 +31,7 @@ from memory.errors import AgentMemoryError, ConfigError, TranscriptError
 from memory.messages import DialectName
 
 from . import reports
+from .backtest.command import backtest_command
 from .replay import preview, replay
 from .transcripts import Transcript, parse_transcripts, read_transcripts
 
@@ -290,6 +291,9 @@ def replay_command(
     else:
         reports.print_replays(_out(), replays, config)
     raise typer.Exit(_code(all(one.is_clean for one in replays), given))
+
+
+app.command(name="backtest", short_help="Say which policy would have been cheapest.")(backtest_command)
 
 
 @app.command(name="preview", short_help="Show what a compression would do.")

@@ -75,13 +75,15 @@ def run_all(jobs: Iterable[Job], executor: Executor | None, *, workers: int = 1)
 
 
 def run(job: Job) -> Result:
-    """Run one job. What cannot be run is told in the result; the rest goes on."""
+    """Run one job. What cannot be run is told in the result; the rest goes on. No outcome without an answer in it."""
     outcomes: list[Outcome] = []
     failures: list[Failure] = []
     try:
         recording = recording_of(job.transcript, seconds_per_step=job.seconds_per_step)
     except Exception as error:  # noqa: BLE001 - of a transcript from anywhere anything may be wrong
         return (), (_failure(job, error),)
+    if not recording.requests:
+        return (), ()
     for model in job.models or models_of(job.transcript):
         bench = Bench(recording, model=model)
         for policy in job.policies:
