@@ -13,13 +13,14 @@ from itertools import takewhile
 from operator import itemgetter
 
 from .archive import Archive, InMemoryArchive, Record
+from .asking import Llm
 from .config import CompressionStrategy, MemoryConfig, ToolPolicy
 from .copies import bound_units, callers_of, clamped, cut, entry_of, masked, without_reasoning
 from .dialects import DIALECTS, detect
 from .errors import SummaryError
 from .events import Degraded
 from .extract import Source
-from .llm import Llm, Steps, adrive, drive
+from .llm import Steps, adrive, drive
 from .messages import Dialect, Reading, ToolCall
 from .native import like, to_wire, unwrap
 from .patterns import Pattern
@@ -393,7 +394,7 @@ class WorkingMemoryCompressor:
         if after >= before:
             raise SummaryError(f"the result would have {after:,} tokens in place of {before:,}")
         if entries or not view.all_is_old:
-            _check_validity(view.dialect, view.entries, entries)
+            refuse_worse(view.dialect, view.entries, entries)
         memory = self._memory(plan, view, entries, summary, degradations)
         return Compaction(
             plan=plan,
@@ -546,7 +547,7 @@ def _span(seqs: Sequence[int]) -> tuple[list[str], int]:
     return [f"r{seqs[0]}"] if len(seqs) == 1 else [f"r{seqs[0]}", f"r{seqs[-1]}"], len(seqs)
 
 
-def _check_validity(dialect: Dialect, before: Sequence[Entry], after: Sequence[Entry]) -> None:
+def refuse_worse(dialect: Dialect, before: Sequence[Entry], after: Sequence[Entry]) -> None:
     """Refuse a list with errors that the old one had not.
 
     A history that arrived broken stays as broken as it was; it must not get worse.

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from .accounts import Accounts
+from .background import BackgroundCompression, Order, Start
 from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor
 from .config import CompressionTrigger, MemoryConfig
 from .dialects import validate
@@ -20,14 +21,16 @@ from .economy import Economy
 from .errors import ContextOverflowError, InvalidMessagesError, StalePlanError, SummaryError
 from .events import Compressed, Degraded, Event, FloorReached, Trigger
 from .limits import Limits
-from .llm import Steps
+from .llm import Work
 from .messages import Dialect
+from .placing import changed_end, placed, stands
 from .refusals import Refusal, read_refusal
 from .request_size import RequestSize
+from .started import CallLostError, StartedCall
 from .strategies import Action, Plan
 from .summarize import Summary
 from .usage import Usage
-from .window import PINNED, Kind, Window
+from .window import Kind, Window
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ class CompressionCycle:
         """The format of the messages; the manager sets it when they show it."""
         self.limits = Limits(config)
         self.is_running = False
-        """A model is being asked for a summary."""
+        """Somebody waits for a summary."""
         self.memory: CompressedMemory | None = None
         """What the last compression made."""
         self.compressed_this_turn = False
@@ -66,6 +69,9 @@ class CompressionCycle:
         self._emit = emit
         self._economy = Economy(config, window, size, accounts)
         self._known_model: str | None = None
+        self._background: BackgroundCompression | None = None
+        self._was_lost = False
+        """The last compression in the background was lost with its event loop: the next one is waited for."""
         self._summaries: dict[int, Summary] = {}
         self._reasoning_was_refused = False
         self._count = 0
@@ -89,13 +95,14 @@ class CompressionCycle:
             "degraded_count": self._degraded_count,
         }
 
-    def settle(self) -> Steps[None]:
+    def settle(self) -> Work[None]:
         """Compress what is due after messages were added, and refuse what cannot be made to fit.
 
         Raises:
             ContextOverflowError: It cannot.
         """
         self.compressed_this_turn = False
+        self._take_over()
         yield from self._compress_while_due()
         if not self.is_running:
             self.refuse_overflow()
@@ -105,11 +112,57 @@ class CompressionCycle:
         if self._config.trigger is CompressionTrigger.ECONOMIC:
             self._economy.note_request()
 
+    @property
+    def is_in_background(self) -> bool:
+        """Whether a compression goes on while the loop does."""
+        return self._background is not None
+
+    def start_background(self, start: Start) -> None:
+        """Ask the model what a compression in the background has to ask next."""
+        if self._background is not None and not self.is_running:
+            self._background.start(start)
+
+    def book_background(self) -> None:
+        """Book what a compression in the background has used by now."""
+        if self._background is not None:
+            self._background.book()
+
+    def finish_background(self) -> Work[bool]:
+        """Wait for the compression in the background. Return whether the context was changed.
+
+        It is not, and the result stays ready for the next turn, while a call is open or an answer is awaited.
+        """
+        if self._background is None or self.is_running:
+            return False
+        yield from self._complete(self._background)
+        return self._take_over()
+
+    def drop_background(self) -> StartedCall | None:
+        """Let go of the compression in the background. Return the model call that is still under way."""
+        dropped, self._background = self._background, None
+        return dropped.drop() if dropped is not None else None
+
+    def note_withdrawn(self) -> None:
+        """Messages were taken out of the window: a summary of any of them is not wanted any more."""
+        if self._background is None:
+            return
+        order = self._background.order
+        if not stands(order.view.entries, self._window.entries, stop=changed_end(order.plan)):
+            self.drop_background()
+
+    def note_cleared(self) -> None:
+        """The window was emptied."""
+        self.drop_background()
+        self._summaries.clear()
+        self.compressed_this_turn = False
+        self.limits.note_compressed(tokens=self.tokens, last_seq=self._window.last_seq)
+        self._economy.note_compressed()
+
     def plan(self) -> Plan:
         """Return what a compression would do now."""
         return self._compressor.plan(self._view(is_forced=False))
 
-    def apply(self, plan: Plan) -> Steps[bool]:
+    def apply(self, plan: Plan) -> Work[bool]:
         """Carry out a plan that was asked for. Return whether it changed the context.
 
         Raises:
@@ -117,15 +170,17 @@ class CompressionCycle:
         """
         if self.is_running:
             raise StalePlanError("a compression is running; ask preview() for a new plan when it is done")
+        if self._background is not None:
+            raise StalePlanError("a compression runs in the background; `finish_background()`, then preview() anew")
         units, entries = [decision.unit for decision in plan.decisions], self._window.entries
         is_own = not units or (bool(entries) and units[0].entries[0] is entries[0])
         if plan.version != self._window.version or not is_own:
             raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
         if not plan.changes or self.limits.is_compressed(self._window.last_seq):
             return False
-        return (yield from self._carry_out(plan, "manual"))
+        return (yield from self._carry_out(self._order(plan, "manual")))
 
-    def recover(self, error: BaseException) -> Steps[bool]:
+    def recover(self, error: BaseException) -> Work[bool]:
         """Do what can be done about a refused request. Return whether to send it once more.
 
         Raises:
@@ -142,6 +197,7 @@ class CompressionCycle:
             case "context_overflow":
                 return self._config.enable_compression and (yield from self._shrink(refusal))
             case "stale_reasoning":
+                self.drop_background()
                 return self._strip()
             case "malformed":
                 issues = validate(self._window.context, self.dialect)
@@ -172,9 +228,13 @@ class CompressionCycle:
             contributors=[(ref, role, self._size.share(size)) for ref, role, size in largest],
         )
 
-    def _compress_while_due(self) -> Steps[None]:
+    def _compress_while_due(self) -> Work[None]:
         """Compress until it is no longer due: messages may have been added while a model was asked."""
         while (trigger := self._due()) is not None:
+            if self._background is not None:
+                yield from self._complete(self._background)
+                self._take_over(is_forced=True)
+                continue
             self.limits.note_attempt(self._window.last_seq)
             plan = self._compressor.plan(self._view(is_forced=trigger == "limit"))
             appraisal = self._appraise(plan) if trigger == "economic" else None
@@ -182,7 +242,7 @@ class CompressionCycle:
                 self._economy.note_declined(plan)
             elif not self._is_worth_it(plan, trigger):
                 self._note_floor(plan)
-            elif not (yield from self._carry_out(plan, trigger, appraisal)):
+            elif not (yield from self._carry_out(self._order(plan, trigger, appraisal))):
                 self.limits.note_failed(tokens=self.tokens)
 
     def _due(self) -> Trigger | None:
@@ -194,6 +254,8 @@ class CompressionCycle:
         tokens = self.tokens
         self._know_model(tokens)
         due = self.limits.due(tokens=tokens)
+        if self._background is not None:
+            return "limit" if due == "limit" else None
         if due == "limit" or self._config.trigger is CompressionTrigger.THRESHOLD:
             return due
         if due == "threshold" and self._config.gives_threshold:
@@ -243,11 +305,15 @@ class CompressionCycle:
                 )
             )
 
-    def _shrink(self, refusal: Refusal) -> Steps[bool]:
+    def _shrink(self, refusal: Refusal) -> Work[bool]:
         """Learn the model's own limit, and compress to fit it. Return whether the context is smaller now."""
         self.limits.learn(self._learned(refusal))
+        if self._background is not None:
+            yield from self._complete(self._background)
+            if self._take_over(is_forced=True) and self.tokens <= self.limits.max_context_tokens:
+                return True
         plan = self._compressor.plan(self._view(is_forced=True))
-        return bool(plan.changes) and (yield from self._carry_out(plan, "refusal"))
+        return bool(plan.changes) and (yield from self._carry_out(self._order(plan, "refusal")))
 
     def _strip(self) -> bool:
         """Take out all signed reasoning: the provider does not accept it where it stands. Return whether any was."""
@@ -270,45 +336,108 @@ class CompressionCycle:
         share = _SURE_SHARE * refusal.limit_tokens / (refusal.requested_tokens or tokens)
         return int(tokens * min(share, _REFUSED_SHARE))
 
-    def _carry_out(self, plan: Plan, trigger: Trigger, appraisal: Appraisal | None = None) -> Steps[bool]:
-        """Run a plan and splice its result in. Return whether anything changed."""
-        view = self._view(is_forced=trigger in ("limit", "refusal"))
-        spent_before = self._accounts.tracker.compression_cost
-        self.is_running = True
+    def _order(self, plan: Plan, trigger: Trigger, appraisal: Appraisal | None = None) -> Order:
+        return Order(
+            plan=plan,
+            view=self._view(is_forced=trigger in ("limit", "refusal")),
+            trigger=trigger,
+            appraisal=appraisal,
+            spent_usd=self._accounts.tracker.compression_cost,
+        )
+
+    def _carry_out(self, order: Order) -> Work[bool]:
+        """Carry out an order, or begin with it. Return whether anything came of it."""
+        job = BackgroundCompression(order=order, run=self._compressor.run(order.plan, order.view))
         try:
-            compaction = yield from self._compressor.run(plan, view)
-            self._refuse_changed(view, compaction)
+            job.begin()
+            if job.result is None and self._may_go_on(order):
+                self._background = job
+                return True
+            self.is_running = True
+            yield from job.complete()
         except SummaryError as error:
-            last = error.failed_steps[-1].next if error.failed_steps else plan.strategy
-            for step in (*error.failed_steps, Degraded(failed=last, next="nothing", reason=str(error))):
-                self._degraded(step)
+            self._give_up(order, error)
             return False
         finally:
             self.is_running = False
-        self._splice(compaction, trigger, self._accounts.tracker.compression_cost - spent_before, appraisal)
+            if self._background is not job:
+                job.run.close()
+        return self._put(job)
+
+    def _may_go_on(self, order: Order) -> bool:
+        """Whether the loop may go on while the summary is written."""
+        was_lost, self._was_lost = self._was_lost, False
+        return self._config.background and not was_lost and order.trigger in ("threshold", "economic")
+
+    def _complete(self, job: BackgroundCompression) -> Work[None]:
+        """Wait for what goes on in the background. What went wrong is found when it is taken over."""
+        self.is_running = True
+        try:
+            yield from job.complete()
+        except SummaryError as error:
+            self._give_up_background(job, error)
+        finally:
+            self.is_running = False
+
+    def _take_over(self, *, is_forced: bool = False) -> bool:
+        """Put in place what was made in the background, if it is done and this is the moment. Return whether it was.
+
+        Not while a request is under way: it is booked as what it was when its answer comes. Not while a call is open:
+        no other compression happens then either.
+        """
+        job = self._background
+        if job is None or self.is_running:
+            return False
+        try:
+            job.advance()
+        except SummaryError as error:
+            self._give_up_background(job, error)
+            return False
+        is_moment = not self._window.has_open_calls and not self._accounts.awaits_answer
+        if job.result is None or not (is_moment or is_forced):
+            return False
+        self._background = None
+        is_put = self._put(job, in_background=True)
+        if not is_put:
+            self.limits.note_failed(tokens=self.tokens)
+        return is_put
+
+    def _give_up_background(self, job: BackgroundCompression, error: SummaryError) -> None:
+        if self._background is job:
+            self._background = None
+            self._was_lost = isinstance(error, CallLostError)
+            self._give_up(job.order, error)
+            self.limits.note_failed(tokens=self.tokens)
+
+    def _give_up(self, order: Order, error: SummaryError) -> None:
+        last = error.failed_steps[-1].next if error.failed_steps else order.plan.strategy
+        for step in (*error.failed_steps, Degraded(failed=last, next="nothing", reason=str(error))):
+            self._degraded(step)
+
+    def _put(self, job: BackgroundCompression, *, in_background: bool = False) -> bool:
+        """Put a result in the place of what it was made from. Return whether that was possible."""
+        compaction, view = job.result, job.order.view
+        assert compaction is not None
+        before, late_count = self.tokens, len(self._window.entries) - len(view.entries)
+        try:
+            entries = placed(
+                compaction,
+                view,
+                self._window,
+                dialect=self.dialect,
+                preserves_system_prompts=self._config.preserve_system_prompts,
+                compressor=self._compressor,
+            )
+        except SummaryError as error:
+            self._give_up(job.order, error)
+            return False
+        self._window.splice(entries, replaced_count=len(self._window.entries))
+        self._note_compressed(compaction, before)
+        event = self._event(compaction, job.order, before)
+        self._emit(replace(event, in_background=in_background, late_count=max(0, late_count)))
         return True
 
-    def _refuse_changed(self, view: View, compaction: Compaction) -> None:
-        """Do not take out what was pinned while a model was asked, nor bring back what was withdrawn."""
-        now = self._window.entries[: len(view.entries)]
-        if [entry.seq for entry in now] != [entry.seq for entry in view.entries]:
-            raise SummaryError("the history was changed while the compression ran")
-        protected = self._window.protected(system_prompts=False)
-        for decision in compaction.plan.changes:
-            if decision.action is Action.STRIP:
-                continue  # its stale reasoning would make the request invalid, pinned or not
-            for entry in decision.unit.entries:
-                if protected.get(entry.seq) == PINNED:
-                    raise SummaryError(f"{entry.ref} was pinned while the compression ran")
-
-    def _splice(
-        self, compaction: Compaction, trigger: Trigger, cost_usd: float, appraisal: Appraisal | None = None
-    ) -> None:
-        """Put the new entries in the place of those they were made from; what was added since stays behind them."""
-        before = self.tokens
-        added_since = self._window.entries[compaction.replaced_count :]
-        late = self._compressor.late(compaction, added_since, self.dialect)
-        self._window.splice((*compaction.entries, *late), replaced_count=len(self._window.entries))
+    def _note_compressed(self, compaction: Compaction, tokens_before: int) -> None:
         unchanged = sum(entry.tokens for entry in compaction.entries[: compaction.first_edit])
         self._accounts.note_edit(unchanged)
         self._keep_summary(compaction)
@@ -318,10 +447,9 @@ class CompressionCycle:
         self._economy.note_compressed()
         self.compressed_this_turn = True
         self.memory = compaction.memory
-        self.saved_tokens = before - self.tokens
+        self.saved_tokens = tokens_before - self.tokens
         for step in compaction.degradations:
             self._degraded(step)
-        self._emit(replace(self._event(compaction, trigger, before, cost_usd), appraisal=appraisal))
 
     def _keep_summary(self, compaction: Compaction) -> None:
         standing = {entry.seq for entry in compaction.entries if entry.kind is Kind.SUMMARY}
@@ -330,12 +458,12 @@ class CompressionCycle:
             self._summary_count += 1
             self._summaries[compaction.summary_seq] = compaction.summary
 
-    def _event(self, compaction: Compaction, trigger: Trigger, before: int, cost_usd: float) -> Compressed:
+    def _event(self, compaction: Compaction, order: Order, before: int) -> Compressed:
         plan = compaction.plan
         changed = [entry for decision in plan.changes for entry in decision.unit.entries]
         written = [e.tokens for e in compaction.entries if e.kind is Kind.SUMMARY and e.seq == compaction.summary_seq]
         return Compressed(
-            trigger=trigger,
+            trigger=order.trigger,
             strategy=plan.strategy,
             method=compaction.memory.method,
             tokens_before=before,
@@ -346,9 +474,10 @@ class CompressionCycle:
             first_ref=changed[0].ref,
             last_ref=changed[-1].ref,
             summary_tokens=sum(written),
-            cost_usd=cost_usd,
+            cost_usd=self._accounts.tracker.compression_cost - order.spent_usd,
             saved_usd_per_request=(before - self.tokens) * self._accounts.usd_per_token(self._window),
             stripped_count=compaction.memory.stripped_count,
+            appraisal=order.appraisal,
         )
 
     def _view(self, *, is_forced: bool) -> View:

@@ -42,6 +42,10 @@ class Compressed:
     """Of an economic compression: what it costs and saves, and from which estimates."""
     stripped_count: int = 0
     """Messages that lost signed reasoning, because it is bound to messages that this compression changed."""
+    in_background: bool = False
+    """The summary was written while the loop went on."""
+    late_count: int = 0
+    """Messages that came while it was written; they stand behind it as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

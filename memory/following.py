@@ -65,6 +65,11 @@ class Followed:
         self._first_seqs.clear()
         self._log_tokens.clear()
 
+    def cut_behind(self, seq: int) -> None:
+        """Forget every item that became a message behind this number."""
+        length = sum(first_seq <= seq for first_seq in self._first_seqs)
+        del self._messages[length:], self._first_seqs[length:], self._log_tokens[length:]
+
     def cut(self, length: int) -> tuple[int, int]:
         """Forget what stands at `length` and behind.
 

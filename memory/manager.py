@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .accounts import Accounts
@@ -22,11 +23,12 @@ from .errors import (
 )
 from .events import Compressed, Event
 from .following import Followed
-from .llm import Steps, adrive, drive
+from .llm import Result, Work, adrive, drive
 from .messages import Dialect, DialectName
 from .native import unwrap
 from .request_size import RequestSize
 from .short_term import ShortTermMemory
+from .starting import astart, start
 from .stats import spending
 from .strategies import Plan, Strategy
 from .summarize import Summarizer
@@ -157,11 +159,11 @@ class MemoryManager:
             MessageError: The message is in no known shape, or `actual_tokens` has no counts; nothing was added.
             ContextOverflowError: What may never be taken out exceeds `max_context_tokens`. The message was added.
         """
-        await adrive(self._add(message, actual_tokens), self._compressor.llm, meter=self._accounts.summary_meter)
+        await self._run(self._add(message, actual_tokens))
 
     def add_message_sync(self, message: object, actual_tokens: object | None = None) -> None:
         """Take the next message like `add_message`, without an event loop."""
-        drive(self._add(message, actual_tokens), self._compressor.llm, meter=self._accounts.summary_meter)
+        self._run_sync(self._add(message, actual_tokens))
 
     async def load_history(self, messages: Iterable[object]) -> None:
         """Take messages of an earlier run: kept, counted and compressed like any other, but not billed to this one.
@@ -170,11 +172,11 @@ class MemoryManager:
             MessageError: A message is in no known shape; those before it were added.
             ContextOverflowError: As with `add_message`.
         """
-        await adrive(self._load(messages), self._compressor.llm, meter=self._accounts.summary_meter)
+        await self._run(self._load(messages))
 
     def load_history_sync(self, messages: Iterable[object]) -> None:
         """Take messages of an earlier run like `load_history`, without an event loop."""
-        drive(self._load(messages), self._compressor.llm, meter=self._accounts.summary_meter)
+        self._run_sync(self._load(messages))
 
     async def follow(self, messages: Iterable[object], *, dialect: DialectName | None = None) -> None:
         """Make the log equal to a list that the caller keeps; for loops that build their own full list.
@@ -195,11 +197,11 @@ class MemoryManager:
             MessageError: A message is in no known shape; those before it were added.
             ContextOverflowError: As with `add_message`.
         """
-        await adrive(self._follow(list(messages), dialect), self._compressor.llm, meter=self._accounts.summary_meter)
+        await self._run(self._follow(list(messages), dialect))
 
     def follow_sync(self, messages: Iterable[object], *, dialect: DialectName | None = None) -> None:
         """Make the log equal to the caller's list like `follow`, without an event loop."""
-        drive(self._follow(list(messages), dialect), self._compressor.llm, meter=self._accounts.summary_meter)
+        self._run_sync(self._follow(list(messages), dialect))
 
     async def recover(self, error: BaseException) -> bool:
         """Do what can be done about a request that a provider refused. Return whether to send it once more.
@@ -214,11 +216,11 @@ class MemoryManager:
         Raises:
             InvalidMessagesError: The request was malformed, and `validate` knows by which rules.
         """
-        return await adrive(self._cycle.recover(error), self._compressor.llm, meter=self._accounts.summary_meter)
+        return await self._run(self._cycle.recover(error))
 
     def recover_sync(self, error: BaseException) -> bool:
         """Do what can be done about a refused request like `recover`, without an event loop."""
-        return drive(self._cycle.recover(error), self._compressor.llm, meter=self._accounts.summary_meter)
+        return self._run_sync(self._cycle.recover(error))
 
     def get_context_for_llm(self) -> list[Any]:
         """Return the messages to send, in a new list: a plain read, no I/O.
@@ -305,19 +307,69 @@ class MemoryManager:
         Raises:
             StalePlanError: The window has changed since the preview.
         """
-        return await adrive(self._cycle.apply(plan), self._compressor.llm, meter=self._accounts.summary_meter)
+        return await self._run(self._cycle.apply(plan))
 
     def apply_sync(self, plan: Plan) -> bool:
         """Carry out a plan like `apply`, without an event loop."""
-        return drive(self._cycle.apply(plan), self._compressor.llm, meter=self._accounts.summary_meter)
+        return self._run_sync(self._cycle.apply(plan))
 
     async def compress(self) -> bool:
-        """Compress now, whatever the threshold says. Return whether that changed the context."""
-        return await self.apply(self.preview())
+        """Compress now, whatever the threshold says. Return whether that changed the context.
+
+        What goes on in the background is finished instead, if that changes it.
+        """
+        return await self.finish_background() or await self.apply(self.preview())
 
     def compress_sync(self) -> bool:
         """Compress now like `compress`, without an event loop."""
-        return self.apply_sync(self.preview())
+        return self.finish_background_sync() or self.apply_sync(self.preview())
+
+    @property
+    def is_compressing(self) -> bool:
+        """Whether a summary is being written in the background, or is ready for the next turn."""
+        return self._cycle.is_in_background
+
+    async def finish_background(self) -> bool:
+        """Wait for the summary that is being written in the background. Return whether that changed the context.
+
+        It is not put in place, but stays ready for the next turn, while a call is open or an answer is awaited.
+        """
+        return await self._run(self._cycle.finish_background())
+
+    def finish_background_sync(self) -> bool:
+        """Wait like `finish_background`, without an event loop; for what was begun without one."""
+        return self._run_sync(self._cycle.finish_background())
+
+    async def drop_background(self) -> bool:
+        """Let go of the summary that is being written in the background, if any. Return whether there was one.
+
+        The context stays as it is, and the model call is ended; what it has used until then is booked as an estimate.
+        """
+        was_compressing = self.is_compressing
+        call = self._cycle.drop_background()
+        if call is not None:
+            await call.wait_async(timeout_seconds=_ENDING_SECONDS)
+        return was_compressing
+
+    def drop_background_sync(self) -> bool:
+        """Let go like `drop_background`, without an event loop; a thread is left to end by itself."""
+        was_compressing = self.is_compressing
+        self._cycle.drop_background()
+        return was_compressing
+
+    def clear(self) -> None:
+        """Empty the context, but for the system prompt that it begins with, and drop what is being compressed.
+
+        The archive keeps what was in it, so `recall` and `original` still find it; costs and statistics go on. Pins
+        end. A list that is followed is taken whole the next time, so clear that as well. Call it between turns: the
+        result of a call that was open has nothing to belong to any more.
+        """
+        for entry in self._window.clear():
+            self._compressor.keep(entry)
+        self._followed.cut_behind(self._window.entries[-1].seq if self._window.entries else 0)
+        self._refill_short_term()
+        self._cycle.note_cleared()
+        self._accounts.note_withdrawal(self._window)
 
     def pin(self, message: object) -> str:
         """Never take this message out, nor the unit it belongs to. Give it as it was added, or its reference.
@@ -354,6 +406,7 @@ class MemoryManager:
 
     def get_stats(self) -> dict[str, Any]:
         """Return the run's figures so far. Tokens are integers, costs USD; docs/tokens-and-prices.md explains each."""
+        self._cycle.book_background()
         return {
             "current_tokens": self.current_tokens,
             "max_context_tokens": self._cycle.limits.max_context_tokens,
@@ -365,9 +418,23 @@ class MemoryManager:
             "archived_count": len(self.archive),
         }
 
+    # --- Running ------------------------------------------------------------------------------------------------------
+
+    async def _run(self, work: Work[Result]) -> Result:
+        llm, meter = self._compressor.llm, self._accounts.summary_meter
+        result = await adrive(work, llm, meter=meter)
+        self._cycle.start_background(partial(astart, llm=llm, meter=meter))
+        return result
+
+    def _run_sync(self, work: Work[Result]) -> Result:
+        llm, meter = self._compressor.llm, self._accounts.summary_meter
+        result = drive(work, llm, meter=meter)
+        self._cycle.start_background(partial(start, llm=llm, meter=meter))
+        return result
+
     # --- Adding -------------------------------------------------------------------------------------------------------
 
-    def _add(self, message: object, actual_tokens: object | None) -> Steps[None]:
+    def _add(self, message: object, actual_tokens: object | None) -> Work[None]:
         source = message if actual_tokens is None else actual_tokens
         usage = carried_usage(message) if actual_tokens is None else _required_usage(actual_tokens)
         entries = self._read(message)
@@ -380,14 +447,14 @@ class MemoryManager:
             self._accounts.report(usage, source, read_model(message) or read_model(source))
         yield from self._cycle.settle()
 
-    def _load(self, messages: Iterable[object]) -> Steps[None]:
+    def _load(self, messages: Iterable[object]) -> Work[None]:
         for message in messages:
             for entry in self._read(message):
                 self._log(entry)
         self._accounts.note_edit(0)
         yield from self._cycle.settle()
 
-    def _follow(self, messages: Sequence[object], dialect: DialectName | None) -> Steps[None]:
+    def _follow(self, messages: Sequence[object], dialect: DialectName | None) -> Work[None]:
         if dialect is not None:
             self._settle_dialect(dialect_named(dialect))
         messages = self._breakpoints.originals(messages)
@@ -428,11 +495,15 @@ class MemoryManager:
             length, log_tokens = 0, 0
             self._followed.clear()
         self._window.log_tokens = log_tokens
+        self._refill_short_term()
+        self._cycle.note_withdrawn()
+        self._accounts.note_withdrawal(self._window)
+        return length
+
+    def _refill_short_term(self) -> None:
         self.short_term.clear()
         for entry in self._window.entries[-self.config.short_term_size :]:
             self.short_term.add_message(entry.message)
-        self._accounts.note_withdrawal(self._window)
-        return length
 
     def _read(self, message: object) -> list[Entry]:
         """Read a caller's message; the first one that shows the format settles it.
@@ -502,6 +573,10 @@ class MemoryManager:
                 self._on_event(event)
             except Exception as error:  # noqa: BLE001 - an observer's failure must not stop the loop it observes
                 logger.warning("event=%s error=%s | on_event raised", type(event).__name__, type(error).__name__)
+
+
+_ENDING_SECONDS = 1.0
+"""How long a model call that was dropped may take to end before it is left to itself."""
 
 
 def _refuse_contradictions(

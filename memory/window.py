@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import chain, pairwise
+from itertools import chain, pairwise, takewhile
 
 from .following import is_same
 from .messages import Reading, ToolCall, ToolResult
@@ -223,6 +223,19 @@ class Window:
         kept = [] if is_summarised else [entry for entry in self.entries if entry.seq < first_seq]
         gone = self.entries[len(kept) :]
         self._pinned_before += [entry.as_added.message for entry in gone if entry.seq in self._pinned]
+        self._keep_only(kept)
+        return gone
+
+    def clear(self) -> list[Entry]:
+        """Take out all, pinned or not, but the system messages that it begins with. Return what was taken out."""
+        kept = list(takewhile(lambda entry: entry.reading.role == "system", self.entries))
+        gone = self.entries[len(kept) :]
+        self._keep_only(kept)
+        self._pinned, self._pinned_before = set(), []
+        self.log_tokens = sum(entry.added_tokens for entry in kept)
+        return gone
+
+    def _keep_only(self, kept: Sequence[Entry]) -> None:
         self.entries, self._context, self.tokens = [], [], 0
         self._first_user, self._newest_user = None, {}
         for entry in kept:
@@ -230,7 +243,6 @@ class Window:
         self.regroup(splits_responses=self.splits_responses)
         self._pinned &= {entry.seq for entry in kept}
         self.version += 1
-        return gone
 
     def regroup(self, *, splits_responses: bool) -> None:
         """Begin again to follow open calls, now that the format is known."""

@@ -21,12 +21,12 @@ OURS = ("memory", "config", "agent")
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models", "events", "catalogue", "patterns"}),
     frozenset({"messages", "config", "usage", "refusals", "following", "limits"}),
-    frozenset({"attachments", "native", "llm"}),
+    frozenset({"attachments", "native", "llm", "asking", "started", "starting"}),
     frozenset({"dialects"}),
     frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term"}),
     frozenset({"economics", "extract", "archive", "strategies", "summarize", "tracker", "ledger"}),
     frozenset({"copies", "compressor", "request_size", "breakpoints", "accounts"}),
-    frozenset({"economy"}),
+    frozenset({"economy", "background", "placing"}),
     frozenset({"cycle"}),
     frozenset({"manager", "stats"}),
     frozenset({"testing", "integrations", "__init__"}),
@@ -52,6 +52,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "openai_agents": ("memory.integrations.openai_agents",),
     "strands": ("memory.integrations.strands",),
     "opentelemetry": ("memory.integrations.opentelemetry",),
+    "distributed": ("agent.backtest.cluster",),
 }
 """Packages that are not installed unless asked for, each with the only files that may import it."""
 

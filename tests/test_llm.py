@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from memory import ConfigError, LLMMessage, MemoryConfig, SummaryError, WorkingMemoryCompressor
-from memory.llm import Llm, ModelCall, ModelReply, Steps, adrive, drive
+from memory.asking import Llm
+from memory.llm import ModelCall, ModelReply, Steps, adrive, drive
 
 CALL = ModelCall(instructions="Be brief.", prompt="What was said?", max_output_tokens=256, timeout_seconds=20)
 HASTY = ModelCall(instructions="Be brief.", prompt="What was said?", max_output_tokens=256, timeout_seconds=0.02)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from memory import ExtractiveSummarizer, MemoryConfig, MemoryManager, ModelSummarizer, Summary, SummaryError
+from memory.asking import Llm
 from memory.events import Compressed, Degraded, Event
 from memory.extract import Source
-from memory.llm import Llm, ModelCall, drive
+from memory.llm import ModelCall, drive
 from memory.messages import Attachment, Reading, Role, ToolCall, ToolResult
 from memory.summarize import SummaryRequest, heading
 from memory.testing import FailingSummarizer, FixedSummarizer, ScriptedLLM, WordCounter, check_summarizer

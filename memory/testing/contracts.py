@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..archive import Archive, Record
+from ..asking import Llm
 from ..errors import ConfigError, UnknownReferenceError
-from ..llm import Llm, drive
+from ..llm import drive
 from ..messages import Reading
 from ..strategies import Action, Situation, Strategy
 from ..summarize import Summarizer, SummaryRequest
