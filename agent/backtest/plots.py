@@ -1,0 +1,284 @@
+"""The plots of a backtest as SVG elements that stand in a page: no script, colours from the page's style.
+
+A policy has a number, and by it one colour, one marker and one dash everywhere: classes `s0` to `s7`, then again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from .markup import el, fill, number
+from .scales import Scale, percent, scale, token_ticks, tokens, usd, usd_ticks
+from .totals import Total
+
+COLOURS: Final = 8
+_LETTER: Final = 7.8
+"""Pixels that a letter of a label takes, on the safe side."""
+_LINE: Final = 16.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One policy along a run."""
+
+    policy: str
+    series: int
+    points: tuple[tuple[float, float], ...]
+    """(message, value), ascending; at least one."""
+    marks: tuple[tuple[float, float], ...] = ()
+    """Points to be marked, such as compressions."""
+
+
+def cost_against_retention(
+    totals: Sequence[Total], front: Sequence[Total], series: Mapping[str, int], id: str
+) -> Element:
+    """Return one point for each policy that has probes: retained facts to the right, dollars for a run upwards.
+
+    Those of the front are joined by a line, in its order.
+    """
+    left, right, top, bottom = 70, 690, 16, 370
+    shares = [(total, total.retained_share) for total in totals]
+    placed = [(total, share) for total, share in shares if share is not None]
+    x = scale(min((share for _, share in placed), default=0.0), 1.0, start=left, end=right)
+    y = scale(0.0, max((total.usd_per_run for total, _ in placed), default=1.0), start=bottom, end=top)
+    line = [(x(total.retained_share or 0.0), y(total.usd_per_run)) for total in front if total.probes]
+    plot = _frame(id, "Cost against retention", _scatter_words(front, is_empty=not placed), height=424)
+    y_words = usd_ticks(y)
+    _axes(plot, x, y, x_words=_whole_percent, y_words=y_words, x_name="facts retained", y_name="dollars for a run")
+    fill(plot, el("polyline", class_="front", points=_path(line)) if len(line) > 1 else None)
+    taken = [_Box(x(share) - 8, y(total.usd_per_run) - 8, 16, 16) for total, share in placed] + _boxes_along(line)
+    frame = _Box(left, top, right + 20 - left, bottom - top)
+    for total, share in placed:
+        words = f"{total.policy}: {usd(total.usd_per_run)} for a run, {percent(share)} of {total.probes} facts retained"
+        at = (x(share), y(total.usd_per_run))
+        point = el("g", el("title", words), class_=_series(series[total.policy]))
+        fill(point, *_label(total.policy, at, taken, frame))
+        fill(plot, fill(point, _marker(*at, series[total.policy], is_hollow=total.refused_requests > 0)))
+    return plot
+
+
+def cost_parts(totals: Sequence[Total], id: str) -> Element:
+    """Return a bar for each policy, made of what its dollars were paid for."""
+    row, left, right, top = 30, 190, 640, 12
+    bottom = top + row * len(totals)
+    x = scale(0.0, max(total.usd_per_run for total in totals), start=left, end=right)
+    plot = _frame(id, "What the dollars are paid for", "A bar for each policy, in dollars for a run.", bottom + 46)
+    _vertical(plot, x, top, bottom, usd_ticks(x), "dollars for a run")
+    for index, total in enumerate(totals):
+        fill(plot, _bar(total, x, top + index * row, row - 10))
+    return plot
+
+
+PARTS: Final = (
+    ("fresh input", "usd_input"),
+    ("read from cache", "usd_cached"),
+    ("written to cache", "usd_written"),
+    ("output", "usd_output"),
+    ("summaries", "usd_summaries"),
+)
+"""What is paid for, and the field of a total that says how much."""
+
+
+def along_the_run(curves: Sequence[Curve], id: str, title: str, words: str, *, is_usd: bool) -> Element:
+    """Return the curves over the messages of a run, each with its policy's name at its end."""
+    left, right, top, bottom = 70, 560, 16, 300
+    highest = max((value for curve in curves for _, value in curve.points), default=0.0)
+    last = max((at for curve in curves for at, _ in curve.points), default=1.0)
+    x = scale(0.0, last, start=left, end=right, is_whole=True)
+    y = scale(0.0, highest, start=bottom, end=top)
+    plot = _frame(id, title, words, height=350)
+    y_words = usd_ticks(y) if is_usd else token_ticks
+    _axes(plot, x, y, x_words=lambda at: f"{at:,.0f}", y_words=y_words, x_name="message", y_name="")
+    ends = _spread([y(curve.points[-1][1]) for curve in curves], top, bottom)
+    for curve, end in zip(curves, ends, strict=True):
+        fill(plot, _curve(curve, x, y, end, usd if is_usd else tokens))
+    return plot
+
+
+# --- Parts of a plot --------------------------------------------------------------------------------------------------
+
+
+def _frame(id: str, title: str, words: str, height: float) -> Element:
+    return el(
+        "svg",
+        el("title", title, id=f"{id}-title"),
+        el("desc", words, id=f"{id}-words"),
+        id=id,
+        class_="plot",
+        viewBox=f"0 0 720 {number(height)}",
+        role="img",
+        aria_labelledby=f"{id}-title {id}-words",
+    )
+
+
+def _axes(
+    plot: Element,
+    x: Scale,
+    y: Scale,
+    *,
+    x_words: Callable[[float], str],
+    y_words: Callable[[float], str],
+    x_name: str,
+    y_name: str,
+) -> None:
+    for tick in y.ticks:
+        fill(plot, el("line", class_="grid", x1=x.start, x2=x.end, y1=y(tick), y2=y(tick)))
+        fill(plot, el("text", y_words(tick), class_="tick end", x=x.start - 8, y=y(tick) + 4))
+    _vertical(plot, x, y.end, y.start, x_words, x_name)
+    if y_name:
+        middle = (y.start + y.end) / 2
+        turned = f"rotate(-90 14 {number(middle)})"
+        fill(plot, el("text", y_name, class_="axis middle", x=14, y=middle, transform=turned))
+
+
+def _vertical(plot: Element, x: Scale, top: float, bottom: float, words: Callable[[float], str], name: str) -> None:
+    for tick in x.ticks:
+        fill(plot, el("line", class_="grid", x1=x(tick), x2=x(tick), y1=top, y2=bottom))
+        fill(plot, el("text", words(tick), class_="tick middle", x=x(tick), y=bottom + 18))
+    fill(plot, el("text", name, class_="axis middle", x=(x.start + x.end) / 2, y=bottom + 38))
+
+
+def _series(number_: int) -> str:
+    return f"series s{number_ % COLOURS}"
+
+
+_SHAPES: Final[tuple[Callable[[float, float], Element], ...]] = (
+    lambda x, y: el("circle", cx=x, cy=y, r=6),
+    lambda x, y: el("rect", x=x - 5.5, y=y - 5.5, width=11, height=11),
+    lambda x, y: el("polygon", points=_path([(x, y - 7), (x + 7, y + 5.5), (x - 7, y + 5.5)])),
+    lambda x, y: el("polygon", points=_path([(x, y - 7.5), (x + 7.5, y), (x, y + 7.5), (x - 7.5, y)])),
+)
+_DASHES: Final = (None, "7 3", "2 3")
+
+
+def _marker(x: float, y: float, series: int, *, is_hollow: bool) -> Element:
+    # Series that share a colour differ in shape.
+    shape = _SHAPES[(series + series // COLOURS) % len(_SHAPES)](x, y)
+    shape.set("class", "marker hollow" if is_hollow else "marker")
+    return shape
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{number(x)},{number(y)}" for x, y in points)
+
+
+# --- Cost against retention -------------------------------------------------------------------------------------------
+
+
+def _whole_percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+def _scatter_words(front: Sequence[Total], *, is_empty: bool) -> str:
+    if is_empty:
+        return "No run holds a fact that was used again, so no policy can be placed."
+    names = ", ".join(total.policy for total in front)
+    return (
+        f"A point for each policy; low and to the right is better. None is both cheaper and keeps more than: {names}."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def overlap(self, other: _Box) -> float:
+        across = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        down = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        return max(0.0, across) * max(0.0, down)
+
+    def outside(self, frame: _Box) -> float:
+        return self.width * self.height - self.overlap(frame)
+
+
+def _boxes_along(path: Sequence[tuple[float, float]]) -> list[_Box]:
+    """Return small boxes along a line, which names should not hide."""
+    boxes = []
+    for (x1, y1), (x2, y2) in pairwise(path):
+        count = max(1, round(max(abs(x2 - x1), abs(y2 - y1)) / 10))
+        steps = [index / count for index in range(count + 1)]
+        boxes += [_Box(x1 + (x2 - x1) * share - 2, y1 + (y2 - y1) * share - 2, 4, 4) for share in steps]
+    return boxes
+
+
+_DOWN: Final = (0, -16, 16, -32, 32, -48, 48)
+"""Where a name may stand, from its point downwards; each to the right, to the left, and but for the first over it."""
+_ANCHORS: Final = {1: "name", -1: "name end", 0: "name middle"}
+
+
+def _label(words: str, at: tuple[float, float], taken: list[_Box], frame: _Box) -> list[Element]:
+    """Return the name near its point, where it hides the least, and a line to it where it is not beside it."""
+    places = [
+        (side, _place(len(words) * _LETTER, at, side, down)) for down in _DOWN for side in (1, -1, 0) if side or down
+    ]
+    costs = [sum(map(box.overlap, taken)) + 4 * box.outside(frame) + 12 * rank for rank, (_, box) in enumerate(places)]
+    side, box = places[costs.index(min(costs))]
+    taken.append(box)
+    x = {1: box.x, -1: box.x + box.width, 0: box.x + box.width / 2}[side]
+    name = el("text", words, class_=_ANCHORS[side], x=x, y=box.y + 12)
+    if box.y < at[1] < box.y + _LINE:
+        return [name]
+    end = x - 2 * side, box.y + (0.0 if box.y > at[1] else _LINE)
+    return [el("polyline", class_="leader", points=_path([at, end])), name]
+
+
+def _place(width: float, at: tuple[float, float], side: int, down: float) -> _Box:
+    x = {1: at[0] + 12, -1: at[0] - 12 - width, 0: at[0] - width / 2}[side]
+    return _Box(x, at[1] - _LINE / 2 + down, width, _LINE)
+
+
+# --- What the dollars are paid for ------------------------------------------------------------------------------------
+
+
+def _bar(total: Total, x: Scale, top: float, height: float) -> Element:
+    bar = el("g", el("text", total.policy, class_="name end", x=x.start - 8, y=top + height / 2 + 5), class_="bar")
+    start = 0.0
+    for index, (words, field) in enumerate(PARTS):
+        amount = getattr(total, field) / total.runs
+        title = el("title", f"{total.policy}, {words}: {usd(amount)} for a run")
+        width = max(0.0, x(start + amount) - x(start))
+        fill(bar, el("rect", title, class_=f"part p{index}", x=x(start), y=top, width=width, height=height))
+        start += amount
+    return fill(bar, el("text", usd(total.usd_per_run), class_="tick", x=x(start) + 6, y=top + height / 2 + 5))
+
+
+# --- Along the run ----------------------------------------------------------------------------------------------------
+
+
+def _curve(curve: Curve, x: Scale, y: Scale, name_y: float, words: Callable[[float], str]) -> Element:
+    points = _path([(x(at), y(value)) for at, value in curve.points])
+    at, value = curve.points[-1]
+    leader = [(x(at), y(value)), (x.end + 10, name_y), (x.end + 16, name_y)]
+    return el(
+        "g",
+        el("title", f"{curve.policy}: {words(value)} at message {at:,.0f}"),
+        el("polyline", class_="hit", points=points),
+        el("polyline", class_="line", points=points, stroke_dasharray=_DASHES[curve.series // COLOURS % 3]),
+        *(el("circle", class_="mark", cx=x(at), cy=y(value), r=3) for at, value in curve.marks),
+        el("polyline", class_="leader", points=_path(leader)),
+        el("text", curve.policy, class_="name", x=x.end + 20, y=name_y + 4),
+        class_=_series(curve.series),
+    )
+
+
+def _spread(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
+    """Return heights near those wanted, far enough apart for a line of text each, in the order given."""
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    gap = min(_LINE, (bottom - top) / max(1, len(wanted) - 1))
+    heights = [0.0] * len(wanted)
+    floor = top
+    for index in order:
+        heights[index] = floor = max(floor, wanted[index])
+        floor += gap
+    ceiling = bottom
+    for index in reversed(order):
+        heights[index] = ceiling = min(ceiling, heights[index])
+        ceiling -= gap
+    return heights
