@@ -36,9 +36,8 @@ from memory import AgentMemoryError, MemoryConfig, MemoryManager  # noqa: E402
 from memory.dialects import dialect_named  # noqa: E402
 from memory.messages import DialectName, Reading  # noqa: E402
 from memory.native import to_wire  # noqa: E402
-from memory.prompt_cache import Block, PromptCache, cache_rules  # noqa: E402
+from memory.prompt_cache import Block, CacheRules, PromptCache, cache_rules  # noqa: E402
 from memory.tokens import encoding_named  # noqa: E402
-from memory.usage import Usage  # noqa: E402
 
 CALLS_TO_LEARN = 5
 MAX_ERROR = 0.03
@@ -64,25 +63,38 @@ class Finding:
 
 def recorded(transcript: Transcript) -> Finding:
     """Replay a transcript with its reports: what was estimated before each, and what the cache would have given."""
-    memory = _manager(transcript)
-    cache = PromptCache(cache_rules(transcript.model, dialect=transcript.dialect))
-    usages, errors, predicted, at = dict(transcript.usages), [], 0, 0
+    memory, usages, errors = _manager(transcript), dict(transcript.usages), []
     for index, message in enumerate(transcript.messages):
         usage = usages.get(index)
         if usage is not None and index:
             errors.append(abs(memory.current_tokens - usage.input_tokens) / usage.input_tokens)
-            seconds = transcript.times[index - 1] if transcript.times else float(at)
-            predicted += cache.send(_blocks(transcript, index, usage), at_seconds=seconds).read_tokens
         memory.add_message_sync(message, usage)
-        at += 15
+    times = [transcript.times[max(0, index - 1)] for index in usages] if transcript.times else None
+    inputs = [usage.input_tokens for usage in usages.values()]
     return Finding(
         kind="recorded",
         provider=transcript.dialect,
         errors=errors[CALLS_TO_LEARN:],
         reported_reads=sum(usage.cache_read_tokens for usage in usages.values()),
-        predicted_reads=predicted,
-        reported_input=sum(usage.input_tokens for usage in usages.values()),
+        predicted_reads=predicted_reads(cache_rules(transcript.model, dialect=transcript.dialect), inputs, times),
+        reported_input=sum(inputs),
     )
+
+
+def predicted_reads(rules: CacheRules, inputs: Sequence[int], times: Sequence[float] | None = None) -> int:
+    """Return what a run of prompts would read, each the one before and something more, marked at its end.
+
+    A prompt that is smaller than the one before was edited; then nothing of it is taken to be as it was.
+    """
+    cache, read, before, generation = PromptCache(rules), 0, 0, 0
+    blocks: list[Block] = []
+    for number, tokens in enumerate(inputs):
+        if tokens < before:
+            blocks, before, generation = [], 0, generation + 1
+        blocks.append(Block(key=(generation, number), tokens=tokens - before, breakpoint="5m"))
+        read += cache.send(blocks, at_seconds=times[number] if times else 15.0 * number).read_tokens
+        before = tokens
+    return read
 
 
 def _manager(transcript: Transcript) -> MemoryManager:
@@ -93,14 +105,6 @@ def _manager(transcript: Transcript) -> MemoryManager:
         system=transcript.system,
         tools=transcript.tools,
     )
-
-
-def _blocks(transcript: Transcript, count: int, usage: Usage) -> list[Block]:
-    """Return a prompt as the cache sees it: sized by the report, marked at its end as the coding agents do."""
-    sizes = [len(json.dumps(message, default=str)) for message in transcript.messages[:count]]
-    scale = usage.input_tokens / max(1, sum(sizes))
-    blocks = [Block(key=index, tokens=round(size * scale)) for index, size in enumerate(sizes)]
-    return [*blocks[:-1], Block(key=count - 1, tokens=blocks[-1].tokens, breakpoint="5m")]
 
 
 # --- Published figures ------------------------------------------------------------------------------------------------
@@ -130,20 +134,15 @@ PUBLISHED = (
 
 
 def published(run: Published) -> Finding:
-    """Send the same sizes to the simulated cache, each prompt marked at its end."""
-    cache, predicted, before = PromptCache(cache_rules(run.model)), 0, 0
-    blocks: list[Block] = []
-    for number, (tokens, _) in enumerate(run.requests):
-        blocks = [*blocks, Block(key=number, tokens=tokens - before, breakpoint="5m")]
-        predicted += cache.send(blocks).read_tokens
-        before = tokens
+    """Send the same sizes to the simulated cache."""
+    inputs = [tokens for tokens, _ in run.requests]
     return Finding(
         kind="published",
         provider=run.model,
         errors=(),
         reported_reads=sum(read for _, read in run.requests),
-        predicted_reads=predicted,
-        reported_input=sum(tokens for tokens, _ in run.requests),
+        predicted_reads=predicted_reads(cache_rules(run.model), inputs),
+        reported_input=sum(inputs),
     )
 
 
