@@ -89,6 +89,7 @@ def backtest_command(
         processes=_whole("processes", processes) if processes is not None else cores(),
         dask=dask,
         keeps_steps=as_json or html is not None,
+        is_extractive=summariser == "extractive",
     )
     source = _Source(files or [], None if dialect is None else dialect_named(dialect).name, is_lenient)
     if not files:
@@ -99,7 +100,7 @@ def backtest_command(
     if not outcomes and not as_json:
         raise typer.Exit(_nothing(source, failures))
     if html is not None:
-        _write_page(html, outcomes)
+        _write_page(html, outcomes, order)
     _show(outcomes, failures, source, as_json=as_json)
     raise typer.Exit(MISTAKE if failures or source.unreadable or not outcomes else OK)
 
@@ -114,6 +115,7 @@ class _Order:
     processes: int
     dask: str | None
     keeps_steps: bool
+    is_extractive: bool
 
     def job(self, transcript: Transcript) -> Job:
         from .parallel import Job
@@ -250,11 +252,16 @@ def _nothing(source: _Source, failures: Iterable[Failure]) -> int:
     return MISTAKE
 
 
-def _write_page(path: Path, outcomes: Sequence[Outcome]) -> None:
+def _write_page(path: Path, outcomes: Sequence[Outcome], order: _Order) -> None:
     from .page import page
 
+    assumptions = {
+        "Time between requests": f"As recorded; else {order.seconds_per_step:g} seconds.",
+        "Summaries": "The memory's own, without a model." if order.is_extractive else "Of a fixed size, pretended.",
+    }
     try:
-        path.write_text(page(outcomes), encoding="utf-8")
+        # Recorders write lone surrogates, which no file in UTF-8 can hold.
+        path.write_text(page(outcomes, assumptions=assumptions), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}", field="html") from error
 
