@@ -201,8 +201,9 @@ _DEEPSEEK = CacheRules(
     ttl_seconds=3600.0,
     survival=((3600.0, 1.0), (4 * 3600.0, 0.5), (48 * 3600.0, 0.0)),
 )
-"""https://api-docs.deepseek.com/guides/kv_cache (2026-10): on disk, on for everybody, units of 64 tokens, cleared after
-"a few hours to a few days" of disuse."""
+"""https://api-docs.deepseek.com/guides/kv_cache (2026-10): on disk, on for everybody, kept at the ends of requests and
+at fixed intervals, cleared after a few hours to a few days of disuse. The interval is not given there; it was 64 tokens
+(https://api-docs.deepseek.com/news/news0802, 2024-08)."""
 
 _OTHER = replace(_OPENAI_IN_MEMORY, ttl_seconds=300.0, survival=((60.0, 1.0), (300.0, 0.5), (3600.0, 0.0)))
 """A model whose rules nobody publishes (GLM, Kimi, Grok, Llama at a gateway): OpenAI's sizes, Gemini's short life."""

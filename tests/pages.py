@@ -27,6 +27,7 @@ from memory import MemoryConfig
 from memory.config import PRESETS, allowed
 from memory.dialects import RULES
 from memory.messages import DialectName
+from memory.prompt_cache import cache_rules
 from memory.tokens import tokenizer_for
 
 from .test_docs import ROOT, run
@@ -188,11 +189,27 @@ def _families_table() -> str:
     return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
+def _caches_table() -> str:
+    models = ("gpt-4o", "gpt-5", "gpt-5.5", "gpt-5.6", "claude-sonnet-4-5", "claude-opus-4-5", "claude-opus-5-5")
+    rows = []
+    for model in (*models, "gemini-2.5-pro", "gemini-3.8-flash", "deepseek-chat", "glm-5"):
+        rules = cache_rules(model)
+        filled = "by marks" if rules.is_explicit else "by itself"
+        found = "at ends and marks" if rules.is_exact else f"in steps of {rules.step_tokens:,}"
+        alive = ", ".join(f"{rules.alive(minutes * 60):.2g}" for minutes in (1, 5, 10, 60))
+        rows.append(
+            f"| `{model}` | {filled} | {rules.min_tokens:,} | {found} | {rules.ttl_seconds / 60:g} min | {alive} |"
+        )
+    head = "| for example | filled | from | found again | counted on for | alive after 1, 5, 10, 60 min |"
+    return "\n".join([head, "|---|---|---|---|---|---|", *rows])
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "settings": _settings_table,
     "agent settings": _agent_table,
     "presets": _presets_table,
     "families": _families_table,
+    "caches": _caches_table,
     "rules openai_chat": lambda: _rules_table("openai_chat"),
     "rules openai_responses": lambda: _rules_table("openai_responses"),
     "rules anthropic": lambda: _rules_table("anthropic"),
