@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     short_term_size: int | None = None
     compression_ratio: float | None = None
     compression_strategy: str | None = None
-    trigger: str | None = None
+    trigger: Annotated[str | None, BeforeValidator(none_from_word)] = None
     expected_requests: Annotated[int | None, BeforeValidator(none_from_word)] = None
     cache_alive: Annotated[float | None, BeforeValidator(none_from_word)] = None
     max_overspend: float | None = None

@@ -73,7 +73,7 @@ class Accounts:
     def outlook(self, window: Window, *, remaining_requests: float, cache_alive: float | None) -> Outlook:
         """Return what is known of the requests to come; `cache_alive` overrides what the clock says."""
         rates = self.tracker.rates(self.model, input_tokens=self._size.whole(window.tokens))
-        alive = self.cache_alive * self.ledger.reliability if cache_alive is None else cache_alive
+        alive = self.ledger.alive(self.cache_alive) if cache_alive is None else cache_alive
         return outlook_of(
             rates,
             remaining_requests=remaining_requests,
@@ -81,6 +81,11 @@ class Accounts:
             hit_share=self.ledger.hit_share,
             caches=self.ledger.caches,
         )
+
+    @property
+    def knows_price(self) -> bool:
+        """Whether the model's price is known, so that money can be reckoned with."""
+        return not self.tracker.rates(self.model).is_default
 
     def allowance_usd(self, share: float) -> float:
         """Return what may still be spent so that the run costs at most this share more than without the memory."""

@@ -91,7 +91,8 @@ class MemoryConfig:
     compression_threshold: int = _Default(40_000)
     """Compress once the context has this many tokens. At least 50, at most `max_context_tokens`.
 
-    When it is not given it is 40,000 or, under a smaller `max_context_tokens`, 80 % of that; and more, up to there,
+    Where it pays earlier or later, `trigger` says what wins. When it is not given it is 40,000 or, under a smaller
+    `max_context_tokens`, 80 % of that; and more, up to there,
     where single steps are so large that every few of them would compress.
     """
 
@@ -104,10 +105,11 @@ class MemoryConfig:
     compression_strategy: CompressionStrategy = CompressionStrategy.SLIDING_WINDOW
     """What is taken out, and what stands in its place. A name is accepted: `"selective"`."""
 
-    trigger: CompressionTrigger = CompressionTrigger.THRESHOLD
+    trigger: CompressionTrigger | None = None
     """When to compress: at `compression_threshold`, or when it pays. A name is accepted: `"economic"`.
 
-    With `economic` a `compression_threshold` that you give is where it compresses at the latest.
+    None: when it pays, but at the threshold where you give one. To judge what pays the model's price must be known;
+    until then the threshold decides. With `economic` a threshold that you give is where it compresses at the latest.
     """
 
     expected_requests: int | None = None
@@ -175,7 +177,8 @@ class MemoryConfig:
             if not rule.accepts(value):
                 raise _refusal(name, rule.allowed, value)
         self._settle("compression_strategy", _named(CompressionStrategy, "compression_strategy"))
-        self._settle("trigger", _named(CompressionTrigger, "trigger"))
+        if self.trigger is not None:
+            self._settle("trigger", _named(CompressionTrigger, "trigger"))
         self._settle("protected_tools", tuple)
         self._settle("tool_policies", _policies)
         self._settle("compression_threshold", self._following)
@@ -202,6 +205,13 @@ class MemoryConfig:
     def gives_max_context(self) -> bool:
         """Whether `max_context_tokens` was chosen; else it follows the model's window."""
         return not isinstance(self.max_context_tokens, _Default)
+
+    @property
+    def is_economic(self) -> bool:
+        """Whether a compression is due when it pays, rather than at the threshold."""
+        if self.trigger is None:
+            return not self.gives_threshold
+        return self.trigger is CompressionTrigger.ECONOMIC
 
     @property
     def gives_threshold(self) -> bool:
@@ -252,6 +262,7 @@ PRESETS: Final[Mapping[str, dict[str, Any]]] = {
         "compression_ratio": 0.2,
         "short_term_size": 10,
         "compression_strategy": CompressionStrategy.SLIDING_WINDOW,
+        "trigger": CompressionTrigger.THRESHOLD,
     },
     "balanced": {
         "compression_threshold": _Default(40_000),
@@ -264,6 +275,7 @@ PRESETS: Final[Mapping[str, dict[str, Any]]] = {
         "compression_ratio": 0.5,
         "short_term_size": 30,
         "compression_strategy": CompressionStrategy.SELECTIVE,
+        "trigger": CompressionTrigger.THRESHOLD,
     },
 }
 
@@ -370,7 +382,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "short_term_size": _whole(1),
     "compression_ratio": _Rule(lambda value: _is_number(value) and 0 < value < 1, "a number above 0 and below 1"),
     "compression_strategy": _Rule(lambda value: isinstance(value, str), one_of(CompressionStrategy)),
-    "trigger": _Rule(lambda value: isinstance(value, str), one_of(CompressionTrigger)),
+    "trigger": _Rule(lambda value: value is None or isinstance(value, str), f"{one_of(CompressionTrigger)}, or none"),
     "expected_requests": _Rule(
         lambda value: value is None or _whole(1).accepts(value), "a whole number of requests, 1 or more, or none"
     ),

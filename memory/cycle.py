@@ -14,7 +14,7 @@ from typing import Any
 from .accounts import Accounts
 from .background import BackgroundCompression, Order, Start
 from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor
-from .config import CompressionTrigger, MemoryConfig
+from .config import MemoryConfig
 from .dialects import validate
 from .economics import Appraisal
 from .economy import Economy
@@ -69,6 +69,7 @@ class CompressionCycle:
         self._emit = emit
         self._economy = Economy(config, window, size, accounts)
         self._known_model: str | None = None
+        self._is_economic = False
         self._background: BackgroundCompression | None = None
         self._was_lost = False
         """The last compression in the background was lost with its event loop: the next one is waited for."""
@@ -109,7 +110,7 @@ class CompressionCycle:
 
     def note_request(self) -> None:
         """A request was made with the window as it stands."""
-        if self._config.trigger is CompressionTrigger.ECONOMIC:
+        if self._is_economic:
             self._economy.note_request()
 
     @property
@@ -256,9 +257,7 @@ class CompressionCycle:
         due = self.limits.due(tokens=tokens)
         if self._background is not None:
             return "limit" if due == "limit" else None
-        if due == "limit" or self._config.trigger is CompressionTrigger.THRESHOLD:
-            return due
-        if due == "threshold" and self._config.gives_threshold:
+        if due == "limit" or not self._is_economic or (due == "threshold" and self._config.gives_threshold):
             return due
         looks = self._economy.is_worth_a_look(tokens, growth_tokens=self.limits.growth_tokens)
         return "economic" if looks else None
@@ -274,6 +273,7 @@ class CompressionCycle:
             self._known_model = model
             self.limits.know_window(prices.context_window(model))
             self._economy.edges = prices.tier_edges(model)
+            self._is_economic = self._config.is_economic and self._accounts.knows_price
 
     def _appraise(self, plan: Plan) -> Appraisal:
         usd = self._summary_usd(plan)

@@ -7,7 +7,7 @@ matter. docs/decisions/0011-when-a-compression-pays.md derives the rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from .prices import Rates
@@ -29,7 +29,6 @@ class Outlook:
     """Price of a token that stands in the cached prefix, as a share of the base input price."""
     write: float
     """Price of a token that does not, likewise; above 1 where providers bill writes."""
-    is_price_known: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +120,10 @@ def appraise(
     elif carried < cost:
         reason = "too_early"
     else:
-        reason = "pays" if cost <= allowance else "too_risky"
+        # The most it can turn out dearer: the cache was alive, and the run ends with the next request.
+        sure = replace(outlook, cache_alive=1.0)
+        most = cost_of(sure, gain_tokens=gain, rewritten_tokens=rewritten, summary_cost=summary_cost)
+        reason = "pays" if most - outlook.read * gain <= allowance else "too_risky"
     return Appraisal(
         reason=reason,
         outlook=outlook,
@@ -147,10 +149,8 @@ def outlook_of(
     """
     if not caches:
         return Outlook(remaining_requests=remaining_requests, cache_alive=0.0, read=1.0, write=1.0)
-    if rates.is_default or rates.input <= 0:
-        read, write = _TYPICAL_READ, 1.0
-    else:
-        read, write = rates.cache_read / rates.input, rates.cache_write / rates.input
+    base = rates.input or 1.0  # what costs nothing is not dearer anywhere else
+    read, write = rates.cache_read / base, rates.cache_write / base
     # What is missed will be written anew.
     expected = hit_share * read + (1 - hit_share) * write
     return Outlook(
@@ -158,13 +158,8 @@ def outlook_of(
         cache_alive=cache_alive,
         read=expected,
         write=write,
-        is_price_known=not rates.is_default,
     )
 
 
 DEAD = 0.05
 """Probability below which a cache counts as expired."""
-
-_TYPICAL_READ = 0.1
-"""Price of a cached token where the model's is not known, as a share of the base price: that of the large providers'
-newest models. Decides when to compress; no cost is computed from it."""

@@ -84,12 +84,15 @@ class Ledger:
         """Of what the requests repeated, the share that was read from the cache (0-1); 1 while nothing is known."""
         return min(1.0, self._read_tokens / self._cacheable_tokens) if self._cacheable_tokens else 1.0
 
-    @property
-    def reliability(self) -> float:
-        """The same where the cache should have been alive: 0 where nothing is cached at all."""
+    def alive(self, by_time: float) -> float:
+        """Return the probability that a cache holds what was sent, corrected by how often it did so far.
+
+        Args:
+            by_time: What the time since then says alone (0-1).
+        """
         if self._expected_tokens:
-            return min(1.0, self._read_tokens / self._expected_tokens)
-        return 1.0 if self._caches else 0.0
+            return min(1.0, by_time * self._read_tokens / self._expected_tokens)
+        return by_time if self._caches else 0.0
 
     def open(self, request: Request, *, output_tokens: int, caches: bool) -> int | None:
         """Book a request whose answer was just added. Return the input tokens that were reported before, if any.
@@ -142,9 +145,14 @@ class Ledger:
         return self._tracker.cost_of(self._without(request, usage, avoided), model=self.model) - call.cost_usd
 
     def _without(self, request: Request, usage: Usage, avoided: int) -> Usage:
-        """Return the usage of the same request with nothing compressed, under the cache hits seen so far."""
+        """Return the usage of the same request with nothing compressed, under the cache hits seen so far.
+
+        A request that could read from the cache shows itself whether that was alive.
+        """
         whole = max(0, usage.input_tokens + avoided)
-        read = self._read(request.full_repeated_tokens, whole, request.cache_alive)
+        cacheable = self._cacheable(request.repeated_tokens)
+        alive = usage.cache_read_tokens / cacheable if cacheable else self.alive(request.cache_alive)
+        read = min(whole, int(self._cacheable(request.full_repeated_tokens) * min(1.0, alive)))
         written = int((whole - read) * self._written_share())
         written_1h = int(written * self._written_1h_tokens / self._written_tokens) if self._written_tokens else 0
         return Usage(
@@ -168,7 +176,7 @@ class Ledger:
 
     def _read(self, repeated_tokens: int, whole: int, cache_alive: float) -> int:
         """Estimate what is read from the cache: what was read so far of what was expected to be."""
-        return min(whole, int(self._cacheable(repeated_tokens) * cache_alive * self.reliability))
+        return min(whole, int(self._cacheable(repeated_tokens) * self.alive(cache_alive)))
 
     def _cacheable(self, repeated_tokens: int) -> int:
         return repeated_tokens if repeated_tokens >= cache_rules(self.model).min_tokens else 0
