@@ -139,12 +139,15 @@ class _Source:
     unreadable: list[dict[str, str]] = field(default_factory=list)
     """Files that could not be read, each with the reason."""
     shares: list[float] = field(default_factory=list)
-    """Of each conversation that was handed out: which part it is of its file."""
+    """Of each conversation that was handed out: which part it is of its file, and of unreadable ones before that."""
 
     def __iter__(self) -> Iterator[Transcript]:
+        files = 0
         for path in self.paths:
-            found = self._read(path)
-            self.shares += [1 / len(found)] * len(found)
+            found, files = self._read(path), files + 1
+            if found:
+                self.shares += [files / len(found)] * len(found)
+                files = 0
             yield from found
 
     def _read(self, path: str) -> list[Transcript]:
