@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from memory.prices import PriceBook, Rates
 from memory.prompt_cache import CacheRules, cache_rules
 
 from .outcome import Outcome
+from .policies import EVERYTHING
 
-_TERMS = {
+_TERMS: Final = {
+    f"Policy {EVERYTHING}": "Sends the whole history with every request. Other policies are compared with it.",
     "Facts retained": (
         "A fact is a distinctive text of a tool result or a user message that the agent wrote again much later. It "
         "counts as retained if it stands in the very request whose answer used it. An agent may know a fact from "
@@ -40,13 +43,26 @@ def assumptions_of(outcomes: Sequence[Outcome], *, at: datetime) -> dict[str, st
 
 
 def _price_words(rates: Rates, edges: Sequence[int]) -> str:
+    written = f"{_dollars(rates.cache_write)} written to it, " if rates.cache_write != rates.input else ""
     words = (
-        f"${rates.input:g} for a million tokens of fresh input, ${rates.cache_read:g} read from the cache, "
-        f"${rates.cache_write:g} written to it, ${rates.output:g} of output ({rates.source}: {rates.matched})."
+        f"{_dollars(rates.input)} for a million tokens of fresh input, {_dollars(rates.cache_read)} read from the "
+        f"cache, {written}{_dollars(rates.output)} of output. Source: {_SOURCES[rates.source]} ({rates.matched})."
     )
     if edges:
         words += f" Requests above {_joined([f'{edge:,}' for edge in edges])} tokens cost more, which is in the sum."
     return words
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:.2f}" if amount == round(amount, 2) else f"${amount:g}"
+
+
+_SOURCES: Final = {
+    "override": "prices given by the caller",
+    "genai-prices": "genai-prices",
+    "table": "the library's own table",
+    "default": "a default for models whose price is not known",
+}
 
 
 def _cache_words(rules: CacheRules) -> str:

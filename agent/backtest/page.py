@@ -158,7 +158,11 @@ def _priced(row: Row) -> str:
 
 def change(row: Row) -> str:
     """Return the difference to the cost of sending everything, in percent."""
-    return "–" if row.relative_usd is None else f"{row.relative_usd - 1:+.1%}".replace("-", "−")
+    return (
+        "–"
+        if row.relative_usd is None or row.total.policy == EVERYTHING
+        else f"{row.relative_usd - 1:+.1%}".replace("-", "−")
+    )
 
 
 def _caveats(found: Sequence[Total]) -> Element | None:

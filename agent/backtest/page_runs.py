@@ -12,11 +12,12 @@ from .outcome import Compression, Outcome
 from .plots import Curve, along_the_run
 from .scales import percent, tokens, usd
 
-MOST_RUNS: Final = 24
-"""Shown one by one; the page stays below a megabyte."""
-MOST_ROWS: Final = 12
+_MOST_RUNS: Final = 24
+_MOST_CURVES: Final = 160
+"""Runs times policies that are shown one by one; the page stays below a megabyte."""
+_MOST_ROWS: Final = 12
 """Of compressions, for each policy of a run."""
-_BUCKETS: Final = 60
+_BUCKETS: Final = 45
 """Of a curve that has more points; each keeps its least and its greatest."""
 
 
@@ -26,14 +27,14 @@ def runs_section(outcomes: Sequence[Outcome], series: Mapping[str, int]) -> Elem
     for one in outcomes:
         groups[one.source, one.transcript_id, one.model].append(one)
     longest = sorted(groups.values(), key=lambda group: -group[0].history_tokens)
-    shown = longest[:MOST_RUNS]
+    shown = longest[: min(_MOST_RUNS, max(1, _MOST_CURVES // len(series)))]
     has_models = len({one.model for one in outcomes}) > 1
     names = [_name(group[0], has_models) for group in shown]
     runs = [_run(group, name, series, index) for index, (group, name) in enumerate(zip(shown, names, strict=True))]
     return el(
         "section",
         el("h2", "Along one run"),
-        el("p", f"The {MOST_RUNS} longest of {len(longest):,} runs.") if len(longest) > MOST_RUNS else None,
+        el("p", f"The {len(shown)} longest of {len(longest):,}.") if len(longest) > len(shown) else None,
         _choice(names),
         *runs,
         id="runs",
@@ -98,7 +99,7 @@ def _tokens(one: Outcome, series: int) -> Curve:
     points = [(float(step.index), float(step.sent_tokens)) for step in one.steps]
     sizes = dict(points)
     marked = [(float(index), sizes[index]) for index in _indices(one.compressions) if index in sizes]
-    marks = marked if len(marked) <= MOST_ROWS * 2 else []  # a policy that changes every request marks none
+    marks = marked if len(marked) <= _MOST_ROWS * 2 else []  # a policy that changes every request marks none
     return Curve(policy=one.policy, series=series, points=_thinned(points), marks=tuple(marks))
 
 
@@ -158,7 +159,7 @@ def _compressions(group: Sequence[Outcome]) -> list[Element]:
     having = [one for one in group if one.compressions]
     if not having:
         return [el("p", "No policy took anything out of this run.")]
-    first = next((one for one in having if len(one.compressions) <= MOST_ROWS), having[0])
+    first = next((one for one in having if len(one.compressions) <= _MOST_ROWS), having[0])
     return [_compressions_of(one, is_open=one is first) for one in having]
 
 
@@ -166,8 +167,8 @@ def _compressions_of(one: Outcome, *, is_open: bool) -> Element:
     taken = sum(compression.tokens_before - compression.tokens_after for compression in one.compressions)
     count = len(one.compressions)
     words = f"{one.policy}: {count:,} {'time' if count == 1 else 'times'}, {tokens(taken)} tokens fewer"
-    greatest = sorted(one.compressions, key=lambda it: it.tokens_after - it.tokens_before)[:MOST_ROWS]
-    note = f"The {MOST_ROWS} that took out most." if count > MOST_ROWS else None
+    greatest = sorted(one.compressions, key=lambda it: it.tokens_after - it.tokens_before)[:_MOST_ROWS]
+    note = f"The {_MOST_ROWS} that took out most." if count > _MOST_ROWS else None
     return el(
         "details",
         el("summary", words),
@@ -189,6 +190,6 @@ def _compression_table(policy: str, compressions: Sequence[Compression], note: s
 def _compression_row(one: Compression) -> Element:
     by_role = sorted(one.removed_tokens.items(), key=lambda item: -item[1])
     out = " · ".join(f"{role} {tokens(count)}" for role, count in by_role if count)
-    put = f"{one.added_count:,}, {tokens(one.added_tokens)} tokens" if one.added_count else "nothing"
+    put = f"{one.added_count:,} ({tokens(one.added_tokens)} tokens)" if one.added_count else "nothing"
     row = el("tr", el("td", f"{one.index:,}"), el("td", tokens(one.tokens_before)), el("td", tokens(one.tokens_after)))
     return fill(row, el("td", f"{one.removed_count:,}"), el("td", out or "–", class_="words"), el("td", put))

@@ -40,7 +40,7 @@ def cost_against_retention(
 
     Those of the front are joined by a line, in its order.
     """
-    left, right, top, bottom = 70, 690, 16, 370
+    left, right, top, bottom = 70, 620, 16, 370
     shares = [(total, total.retained_share) for total in totals]
     placed = [(total, share) for total, share in shares if share is not None]
     x = scale(min((share for _, share in placed), default=0.0), 1.0, start=left, end=right)
@@ -51,7 +51,7 @@ def cost_against_retention(
     _axes(plot, x, y, x_words=_whole_percent, y_words=y_words, x_name="facts retained", y_name="dollars for a run")
     fill(plot, el("polyline", class_="front", points=_path(line)) if len(line) > 1 else None)
     taken = [_Box(x(share) - 8, y(total.usd_per_run) - 8, 16, 16) for total, share in placed] + _boxes_along(line)
-    frame = _Box(left, top, right + 20 - left, bottom - top)
+    frame = _Box(left, top, 720 - left, bottom - top)
     for total, share in placed:
         words = f"{total.policy}: {usd(total.usd_per_run)} for a run, {percent(share)} of {total.probes} facts retained"
         at = (x(share), y(total.usd_per_run))
@@ -218,7 +218,9 @@ def _label(words: str, at: tuple[float, float], taken: list[_Box], frame: _Box) 
     places = [
         (side, _place(len(words) * _LETTER, at, side, down)) for down in _DOWN for side in (1, -1, 0) if side or down
     ]
-    costs = [sum(map(box.overlap, taken)) + 4 * box.outside(frame) + 12 * rank for rank, (_, box) in enumerate(places)]
+    costs = [
+        3 * sum(map(box.overlap, taken)) + 4 * box.outside(frame) + 12 * rank for rank, (_, box) in enumerate(places)
+    ]
     side, box = places[costs.index(min(costs))]
     taken.append(box)
     x = {1: box.x, -1: box.x + box.width, 0: box.x + box.width / 2}[side]
@@ -259,7 +261,6 @@ def _curve(curve: Curve, x: Scale, y: Scale, name_y: float, words: Callable[[flo
     return el(
         "g",
         el("title", f"{curve.policy}: {words(value)} at message {at:,.0f}"),
-        el("polyline", class_="hit", points=points),
         el("polyline", class_="line", points=points, stroke_dasharray=_DASHES[curve.series // COLOURS % 3]),
         *(el("circle", class_="mark", cx=x(at), cy=y(value), r=3) for at, value in curve.marks),
         el("polyline", class_="leader", points=_path(leader)),
