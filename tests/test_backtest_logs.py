@@ -348,7 +348,11 @@ def test_older_rollouts_are_read() -> None:
 
 def test_unknown_lines_of_a_rollout_are_counted() -> None:
     found = read_one(
-        META, item(1, said("user", "hi")), item(1, {"type": "ghost_snapshot"}), rollout_line(2, "aura", x=1)
+        META,
+        item(1, said("user", "hi")),
+        item(1, {"type": "ghost_snapshot"}),
+        rollout_line(1, "world_state", y=2),
+        rollout_line(2, "aura", x=1),
     )
 
     assert (len(found.messages), found.skipped) == (1, ("a line of the unknown type 'aura' left out",))

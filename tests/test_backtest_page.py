@@ -289,14 +289,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        _absent("no Chromium or Chrome is installed")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         _absent("playwright is not installed")
     with sync_playwright() as playwright:
+        path = next(filter(None, map(shutil.which, BROWSERS)), playwright.chromium.executable_path)
+        if not Path(path).exists():
+            _absent("no Chromium or Chrome is installed")
         launched = playwright.chromium.launch(executable_path=path, timeout=20_000)
         yield launched
         launched.close()

@@ -25,6 +25,10 @@ _ENVELOPES: Final = frozenset({"session_meta", "response_item", "turn_context", 
 _MODEL_MADE: Final = frozenset(
     {"reasoning", "function_call", "custom_tool_call", "local_shell_call", "web_search_call"}
 )
+_BOOKKEEPING: Final = frozenset(
+    {"inter_agent_communication_metadata", "realtime_item", "security_risk_score", "token_usage_record", "world_state"}
+)
+"""Lines of newer versions that hold nothing that a model was sent (codex-rs/history/src/rollout_payload.rs)."""
 _OURS: Final = frozenset({"ghost_snapshot", "other"})
 """Items that Codex keeps for itself among those of the API."""
 
@@ -94,7 +98,7 @@ class _Rollout:
                 self._compact(where, payload, time_of(line))
             case "event_msg":
                 self._take_event(self._draft(where), payload)
-            case _:
+            case _ if not (isinstance(kind, str) and kind in _BOOKKEEPING):
                 self._draft(where).leave_out(f"a line of the unknown type {named(kind)}")
 
     def _draft(self, where: str) -> Draft:
