@@ -58,6 +58,8 @@ class Breakpoints:
 
     def originals(self, messages: Iterable[object]) -> list[object]:
         """Return a list in which copies that were handed out are the messages that they stand for."""
+        if not self._copies:
+            return list(messages)
         own = {id(copy): message for message, copy in self._copies.values()}
         return [own.get(id(message), message) for message in messages]
 

@@ -60,9 +60,13 @@ class CacheRules:
         return 0.0
 
 
-def cache_rules(model: str | None, *, dialect: DialectName | None = None) -> CacheRules:
-    """Return the rules for a model by its name, by the messages' format where the name does not say whose it is."""
-    return _rules(bare_name(model) if model else "", dialect)
+def cache_rules(model: str | None, *, dialect: DialectName | None = None, ttl: Ttl = "5m") -> CacheRules:
+    """Return the rules for a model by its name, by the messages' format where the name does not say whose it is.
+
+    `ttl` is the life that the marks ask for, where the provider lives by marks.
+    """
+    rules = _rules(bare_name(model) if model else "", dialect)
+    return replace(rules, ttl_seconds=TTL_SECONDS[ttl]) if rules.is_explicit and ttl != "5m" else rules
 
 
 @lru_cache(maxsize=256)

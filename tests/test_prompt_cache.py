@@ -97,6 +97,11 @@ def test_a_guaranteed_life_ends_at_once_and_a_range_slopes(model: str, idle_seco
     assert cache_rules(model).alive(idle_seconds) == pytest.approx(alive)
 
 
+def test_marks_for_an_hour_live_an_hour_where_marks_are_known() -> None:
+    assert cache_rules("claude-opus-5", ttl="1h").alive(3_600) == 1.0
+    assert cache_rules("gpt-4o", ttl="1h") is cache_rules("gpt-4o")
+
+
 @given(model=st.sampled_from(["gpt-4o", "gpt-5", "claude-opus-5", "gemini-2.5-pro", "deepseek-chat", "x"]))
 def test_nothing_gets_more_alive_by_waiting(model: str) -> None:
     curve = [cache_rules(model).alive(seconds) for seconds in range(0, 200_000, 97)]
