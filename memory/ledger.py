@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .errors import MessageError, SummaryError
 from .llm import ModelCall, ModelReply
-from .prompt_cache import cache_rules
+from .prompt_cache import CacheRules, cache_rules
 from .tokens import TokenCounter
 from .tracker import Call, TokenTracker
 from .usage import Usage, read_model, read_usage
@@ -73,6 +73,11 @@ class Ledger:
     def cost_without_memory_usd(self) -> float:
         """What the requests would have cost without the memory; exactly what they did cost if nothing was saved."""
         return self._tracker.by_purpose["agent"].cost_usd + self.saved_usd
+
+    @property
+    def cache_rules(self) -> CacheRules:
+        """The rules of the provider's prompt cache; marks live for an hour once a report told of such writes."""
+        return cache_rules(self.model, ttl="1h" if self._written_1h_tokens else "5m")
 
     @property
     def caches(self) -> bool:
@@ -179,7 +184,7 @@ class Ledger:
         return min(whole, int(self._cacheable(repeated_tokens) * self.alive(cache_alive)))
 
     def _cacheable(self, repeated_tokens: int) -> int:
-        return repeated_tokens if repeated_tokens >= cache_rules(self.model).min_tokens else 0
+        return repeated_tokens if repeated_tokens >= self.cache_rules.min_tokens else 0
 
     def _written_share(self) -> float:
         return self._written_tokens / self._fresh_tokens if self._fresh_tokens else 0.0

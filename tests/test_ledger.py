@@ -279,3 +279,22 @@ def test_a_summary_call_without_a_report_is_estimated_also_when_it_ran_out_of_ti
     assert (tracker.total_input_tokens, tracker.total_output_tokens) == (100, output)
     assert tracker.cost_is_estimate
     assert tracker.request_count == 0
+
+
+# --- The model's own cache
+
+
+@pytest.mark.parametrize(("model", "read"), [("claude-sonnet-4-5", 2_000), ("claude-opus-4-5", 0), ("gpt-4-turbo", 0)])
+def test_what_a_cache_can_hold_is_decided_by_the_models_own_minimum(model: str, read: int) -> None:
+    ledger, tracker = books(model)
+    opened(ledger, request(3_000, repeated=2_000), caches=True)
+
+    assert tracker.calls[0].usage.cache_read_tokens == read
+
+
+def test_marks_live_for_an_hour_once_a_report_told_of_an_hours_writes() -> None:
+    ledger, _ = books("claude-opus-5")
+    opened(ledger, request(3_000))
+    assert ledger.cache_rules.ttl_seconds == 300
+    ledger.report(Usage(input_tokens=3_000, output_tokens=1, cache_write_1h_tokens=2_000))
+    assert ledger.cache_rules.ttl_seconds == 3_600
