@@ -134,12 +134,16 @@ class _Run:
         """Ask the provider to cache what a good client would: system and tools, what stood before, this request.
 
         Where the request before is no beginning of this one, the second mark goes to the end of what both have in
-        common. A policy that places marks of its own has them; providers that cache by themselves ignore them.
+        common. A policy that marks messages itself has system and tools marked for it, and nothing else. Providers
+        that cache by themselves ignore all of it.
         """
-        if any(piece.is_marked for piece in pieces) or not self._cache.rules.max_breakpoints:
+        if not self._cache.rules.max_breakpoints:
             return blocks
         leading = next((i for i, one in enumerate(pieces) if one.reading.role != "system"), len(pieces))
-        for end in {self._end(pieces, leading), self._end(pieces, shared), len(blocks)} - {0}:
+        ends = {self._end(pieces, leading)}
+        if not any(piece.is_marked for piece in pieces):
+            ends |= {self._end(pieces, shared), len(blocks)}
+        for end in ends - {0}:
             blocks[end - 1] = replace(blocks[end - 1], breakpoint="5m")
         return blocks
 

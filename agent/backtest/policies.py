@@ -226,8 +226,9 @@ def _strategy(strategy: CompressionStrategy) -> _Factory:
 
 def _at(threshold_tokens: int, **settings: Any) -> MemoryConfig:
     """Return settings that compress at a threshold, which may be above what the default context allows."""
-    limit = max(MemoryConfig().max_context_tokens, threshold_tokens)
-    return MemoryConfig(compression_threshold=threshold_tokens, max_context_tokens=limit, **settings)
+    if threshold_tokens > MemoryConfig().max_context_tokens:
+        settings["max_context_tokens"] = threshold_tokens
+    return MemoryConfig(compression_threshold=threshold_tokens, **settings)
 
 
 _Factory: TypeAlias = Callable[[Sequence[int], Sequence[int], MemoryConfig], list[Policy]]

@@ -99,11 +99,17 @@ class Ruler:
         wire = to_wire(message)
         reading = self._dialect.read(wire)
         tokens = self.counter.count_reading(reading)
-        bare = without_marks(wire) if reading.has_cache_breakpoint else wire
+        bare = self._plain(without_marks(wire) if reading.has_cache_breakpoint else wire)
         blocks = self._blocks(wire, bare, tokens)
         piece = Piece(key=digest(bare), reading=reading, tokens=tokens, blocks=blocks)
         self._known[id(message)] = message, piece  # kept, so that no other message gets its id
         return piece
+
+    def _plain(self, wire: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a message with its text as a block where that is the same to the provider, as when it is marked."""
+        content = wire.get("content")
+        is_text = self._has_blocks and isinstance(content, str)
+        return {**wire, "content": [{"type": "text", "text": content}]} if is_text else wire
 
     def _blocks(self, wire: Mapping[str, Any], bare: Mapping[str, Any], tokens: int) -> tuple[Block, ...]:
         """Divide a message where its provider's cache does: into content blocks, sized by their share of the bytes."""
