@@ -6,9 +6,6 @@ which of them is seen from its content.
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from memory.errors import AgentMemoryError, ConfigError, MessageError, Transcrip
 from memory.messages import DialectName, Fit, Wire
 from memory.usage import Usage
 
+from .jsonl import Broken, content_of, refused, values_of
 from .logs import Recorded, Tool, read_log_values, tool_of
 from .logs.recorded import Located
 
@@ -70,20 +68,20 @@ def read_transcripts(
         TranscriptError: The file is missing, unreadable, empty, not text, not JSON, in no known format, or a log of
             another format than the one asked for. The message names the file, and the line where there is one.
     """
-    return parse_transcripts(_content(path), str(path), dialect=dialect, is_lenient=is_lenient)
+    return parse_transcripts(content_of(path), str(path), dialect=dialect, is_lenient=is_lenient)
 
 
 def parse_transcripts(
     content: bytes, name: str, *, dialect: DialectName | None = None, is_lenient: bool = False
 ) -> list[Transcript]:
     """Return the conversations of a file's content, as `read_transcripts` does; errors call it by that name."""
-    broken: list[_Broken] = []
-    values = _values(_text(content, name), name, broken)
+    broken: list[Broken] = []
+    values = values_of(content, name, broken)
     skipped = tuple(f"{one.problem}: left out" for one in broken)
     if (tool := tool_of(values)) is not None:
         return _of_log(values, tool, name, dialect, skipped)
     if broken and not is_lenient:
-        raise _refused(broken[0])
+        raise refused(broken[0])
     found = list(_conversations(values, name))
     if not found:
         raise TranscriptError(f"{name} holds no messages")
@@ -110,92 +108,6 @@ _ACCEPTED: Final = (
     "'messages', 'contents' or 'input', or one of either on each line; and session logs of Claude Code, Codex and "
     "Gemini CLI"
 )
-
-
-# --- From bytes to JSON values ----------------------------------------------------------------------------------------
-
-
-def _content(path: str | Path) -> bytes:
-    if not str(path):
-        raise TranscriptError("'' cannot be read: name a file")
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise TranscriptError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the path
-        raise TranscriptError(f"{str(path)!r} cannot be read: {error}") from error
-
-
-def _text(content: bytes, name: str) -> str:
-    if content.startswith(b"\x1f\x8b"):
-        content = _unpacked(content, name)
-    if not content.strip():
-        raise TranscriptError(f"{name} is empty")
-    try:
-        # surrogatepass: recorders that write text as models made it write lone surrogates too.
-        text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise TranscriptError(f"{name} is not text in UTF-8; a transcript is JSON or JSONL, gzipped or not")
-    return text.removeprefix("\ufeff")
-
-
-def _unpacked(content: bytes, name: str) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise TranscriptError(f"{name} is a damaged or half-written gzip file: {error}") from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Broken:
-    """A line that is no JSON."""
-
-    problem: str
-    is_last: bool
-
-
-def _refused(broken: _Broken) -> TranscriptError:
-    half = " The line seems half written." if broken.is_last else ""
-    return TranscriptError(f"{broken.problem}.{half} A lenient reading (--lenient) leaves out such lines and says so")
-
-
-def _values(text: str, name: str, broken: list[_Broken]) -> list[Located]:
-    """Return the file's one JSON value, or that of each line that is JSON; the others are added to `broken`."""
-    try:
-        return [(name, json.loads(text))]
-    except RecursionError:
-        raise TranscriptError(f"{name} is nested too deeply to be a transcript") from None
-    except ValueError as error:
-        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        if len(lines) == 1 or not _is_json(lines[0][1]):
-            half = ". The file seems half written" if _ends_too_early(text, error) else ""
-            raise TranscriptError(f"{name} is neither JSON nor JSONL: {error}{half}") from None
-    return list(_lines(lines, name, broken))
-
-
-def _ends_too_early(text: str, error: ValueError) -> bool:
-    return isinstance(error, json.JSONDecodeError) and (
-        error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-    )
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _lines(lines: Sequence[tuple[int, str]], name: str, broken: list[_Broken]) -> Iterator[Located]:
-    for number, line in lines:
-        try:
-            yield f"{name}:{number}", json.loads(line)
-        except (ValueError, RecursionError) as error:
-            problem = f"{name}:{number} is no JSON ({error})"
-            broken.append(_Broken(problem=problem, is_last=number == lines[-1][0]))
 
 
 # --- From JSON values to conversations --------------------------------------------------------------------------------

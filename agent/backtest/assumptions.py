@@ -28,7 +28,10 @@ _TERMS: Final = {
         "exceed the model's context window, where it is known; without first task means without the words of the "
         "first user message."
     ),
-    "Tokens": "Are counted by the model's own counter where there is one, else estimated.",
+    "Tokens": (
+        "Are those of OpenAI's tokenizer, scaled for other families of models by a measured factor: an estimate, but "
+        "the same one for all policies."
+    ),
 }
 
 
