@@ -7,7 +7,7 @@ fails without harm.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from operator import itemgetter
@@ -35,7 +35,7 @@ from .strategies import (
     SlidingWindow,
     Strategy,
 )
-from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading
+from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading, joined
 from .tokens import TiktokenCounter, TokenCounter
 from .window import (
     OPEN_CALL,
@@ -300,6 +300,7 @@ class WorkingMemoryCompressor:
             is_forced=view.is_forced,
             all_is_old=view.all_is_old,
             tool_policies=self.config.tool_policies,
+            max_summaries=self.config.max_summaries,
             bound=frozenset(bound_units(found, view.dialect)) if view.strips_reasoning else frozenset(),
         )
 
@@ -352,20 +353,22 @@ class WorkingMemoryCompressor:
 
     def _request(self, plan: Plan, view: View) -> SummaryRequest:
         gone = _summarised(plan)
+        seqs = {entry.seq for entry in gone if entry.covers is not None}
+        absorbed = [view.summaries[seq] for seq in sorted(seqs & view.summaries.keys())]
         head = heading(*_span(_covered(gone)))
         return SummaryRequest(
-            sources=list(self._sources(gone)),
-            previous=next((view.summaries[entry.seq] for entry in gone if entry.kind is Kind.SUMMARY), None),
+            sources=list(self._sources(gone, view.summaries.keys())),
+            previous=joined(absorbed),
+            standing=joined([summary for seq, summary in sorted(view.summaries.items()) if seq not in seqs]),
             target_tokens=max(1, plan.summary_target_tokens - self.counter.count_text(head) - _MESSAGE_OVERHEAD),
             count=self.counter.count_text,
             task=view.task,
         )
 
-    def _sources(self, gone: Sequence[Entry]) -> Iterator[Source]:
-        """Yield what is to be read, in order. One older summary is carried on; what others stood for is read again."""
-        summaries = [entry for entry in gone if entry.covers is not None]
-        seqs = [seq for summary in summaries[1:] if summary.covers is not None for seq in summary.covers.seqs]
-        again = ((seq, self.archive.get(reference(seq))) for seq in seqs)
+    def _sources(self, gone: Sequence[Entry], known: Collection[int]) -> Iterator[Source]:
+        """Yield what is to be read, in order. Summaries are carried on; what unknown ones stood for is read again."""
+        unknown = [entry.covers.seqs for entry in gone if entry.covers is not None and entry.seq not in known]
+        again = ((seq, self.archive.get(reference(seq))) for seqs in unknown for seq in seqs)
         sources = [(seq, Source(ref=record.ref, reading=record.reading, tokens=record.tokens)) for seq, record in again]
         sources += [(entry.seq, self._source(entry)) for entry in gone if entry.covers is None]
         yield from (source for _, source in sorted(sources, key=itemgetter(0)))

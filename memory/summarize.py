@@ -36,12 +36,19 @@ class SummaryRequest:
     sources: Sequence[Source]
     """Every message that is about to be forgotten."""
     previous: Summary | None
-    """The older summary that the new one absorbs."""
+    """The older summaries that the new one absorbs, as one."""
     target_tokens: int
     count: Callable[[str], int]
     """Tokens of a text, by the manager's counter."""
     task: str = ""
     """The first user message. It stays in the context: there is no need to repeat it."""
+    standing: Summary | None = None
+    """The older summaries that stay in the context beside the new one, as one: no need to repeat them either."""
+
+    @property
+    def beside(self) -> str:
+        """What stays in the context beside the new summary and need not be said again."""
+        return f"{self.task}\n{self.standing.text}" if self.standing is not None else self.task
 
 
 class Summarizer(Protocol):
@@ -70,7 +77,7 @@ class ExtractiveSummarizer:
     def summarize(self, request: SummaryRequest) -> Steps[Summary]:
         yield from ()  # asks nobody
         digest = digest_of(request)
-        text = extract.render(digest, target_tokens=request.target_tokens, count=request.count, task=request.task)
+        text = extract.render(digest, target_tokens=request.target_tokens, count=request.count, task=request.beside)
         left = request.target_tokens - (request.count(text) + 1 if text else 0)
         if left > request.target_tokens * _WORTH_FILLING:
             said = extract.excerpts(
@@ -78,7 +85,7 @@ class ExtractiveSummarizer:
                 before=request.previous.text if request.previous else "",
                 target_tokens=left,
                 count=request.count,
-                known=f"{request.task}\n{text}",
+                known=f"{request.beside}\n{text}",
             )
             text = "\n".join(part for part in (text, said) if part)
         if not text.strip():
@@ -113,7 +120,8 @@ class ModelSummarizer:
             reply = yield self._call(request, text, piece, request.target_tokens - held_back)
             text = _checked(reply)
         _refuse_too_little(text, request)
-        identifiers = extract.missing_identifiers(digest, text, target_tokens=held_back, count=request.count)
+        known = f"{text}\n{request.standing.text}" if request.standing else text
+        identifiers = extract.missing_identifiers(digest, known, target_tokens=held_back, count=request.count)
         whole = f"{text}\n\n{identifiers}" if identifiers else text
         return Summary(text=whole, method=self.method, digest=digest)
 
@@ -121,6 +129,7 @@ class ModelSummarizer:
         prompt = _PROMPT.format(
             task=quoted(_clipped(request.task)) or "(not given)",
             so_far=quoted(so_far) or "(none)",
+            standing=quoted(request.standing.text if request.standing else "") or "(none)",
             messages=piece,
             words=max(30, int(target_tokens * _WORDS_PER_TOKEN)),
         )
@@ -135,8 +144,21 @@ class ModelSummarizer:
 
 
 def digest_of(request: SummaryRequest) -> Digest:
-    """Return what is known of everything that the summary will stand for, the older summary included."""
-    return extract.digest(request.sources, previous=request.previous.digest if request.previous else None)
+    """Return what is known of everything that this summary and all older ones stand for.
+
+    Each digest goes on from the one before it, so the one of most messages knows all of them.
+    """
+    older = [summary.digest for summary in (request.previous, request.standing) if summary is not None]
+    newest = max(older, key=lambda digest: digest.message_count, default=None)
+    return extract.digest(request.sources, previous=newest)
+
+
+def joined(summaries: Sequence[Summary]) -> Summary | None:
+    """Return several summaries, the oldest first, as one that knows what they know together; None if there are none."""
+    if len(summaries) < 2:
+        return summaries[0] if summaries else None
+    digest = max((summary.digest for summary in summaries), key=lambda digest: digest.message_count)
+    return Summary(text="\n\n".join(s.text for s in summaries), method=summaries[-1].method, digest=digest)
 
 
 def heading(refs: Sequence[str], count: int) -> str:
@@ -164,6 +186,11 @@ Summary of what came before, to be carried on:
 <summary>
 {so_far}
 </summary>
+
+Older summaries that stay in its context beside yours; do not repeat them:
+<standing>
+{standing}
+</standing>
 
 The messages to summarise. Each begins with its reference:
 <messages>
@@ -227,7 +254,7 @@ def quoted(text: str) -> str:
     return _CLOSING_TAG.compiled.sub(r"<\\/\1>", text)
 
 
-_CLOSING_TAG = Pattern(r"<\s*/\s*(task|summary|messages)\s*>", re.IGNORECASE)
+_CLOSING_TAG = Pattern(r"<\s*/\s*(task|summary|standing|messages)\s*>", re.IGNORECASE)
 
 
 def _clipped(task: str) -> str:

@@ -85,7 +85,7 @@ ALL: dict[str, Strategy] = {
 TALK = [said(seq) for seq in range(1, 31)]
 
 
-# --- What a plan says of itself ----------------------------------------------------------------------------------------
+# --- What a plan says of itself ---------------------------------------------------------------------------------------
 
 
 def test_a_plan_says_what_leaves_the_context_and_what_stays_behind_its_first_edit() -> None:
@@ -132,7 +132,10 @@ def test_a_unit_counts_with_all_its_messages() -> None:
 
 def test_a_protected_unit_among_the_recent_ones_costs_no_room() -> None:
     plan = plan_of(
-        SlidingWindow(), [*TALK, said(40, 5_000), said(41), said(42)], threshold=7_000, protected={30: PINNED}
+        SlidingWindow(recent_share=0.2),
+        [*TALK, said(40, 5_000), said(41), said(42)],
+        threshold=7_000,
+        protected={30: PINNED},
     )
 
     assert actions(plan)[-5:] == ["kept"] * 5
@@ -173,8 +176,8 @@ def test_strategies_without_a_summary_keep_one_that_stands(strategy: Strategy) -
     assert (actions(plan)[0], reasons(plan)[0]) == ("kept", "older summary")
 
 
-@pytest.mark.parametrize(("ratio", "target"), [(0.1, 86), (0.2, 173), (0.25, 216)])
-def test_a_summary_aims_at_a_third_of_what_the_ratio_allows(ratio: float, target: int) -> None:
+@pytest.mark.parametrize(("ratio", "target"), [(0.1, 135), (0.2, 270), (0.25, 337)])
+def test_a_summary_aims_at_half_of_what_the_ratio_allows(ratio: float, target: int) -> None:
     plan = plan_of(SlidingWindow(), TALK, short_term_size=4, compression_ratio=ratio)
 
     assert plan.summary_target_tokens == target
@@ -190,7 +193,28 @@ def test_an_absorbed_summary_counts_as_what_it_stood_for() -> None:
     with_summary = [summary(1, covered_tokens=2_000), *TALK[5:]]
     plan = plan_of(SlidingWindow(), with_summary, short_term_size=1, compression_ratio=0.1)
 
-    assert plan.summary_target_tokens == int((2_000 + 24 * 100) * 0.1 / 3)
+    assert plan.summary_target_tokens == int((2_000 + 24 * 100) * 0.1 / 2)
+
+
+def test_a_summary_that_stands_stays_while_there_is_room_for_a_new_one_behind_it() -> None:
+    plan = plan_of(SlidingWindow(), [summary(1), *TALK[5:]], short_term_size=1, max_summaries=2)
+
+    assert actions(plan)[:2] == ["kept", "summarised"]
+    assert plan.first_edit == plan.decisions[1].unit.start
+
+
+def test_summaries_are_merged_before_there_are_too_many() -> None:
+    plan = plan_of(SlidingWindow(), [summary(1), summary(3), *TALK[5:]], short_term_size=1, max_summaries=2)
+
+    assert actions(plan)[:3] == ["summarised"] * 3
+
+
+def test_summaries_that_leave_too_little_room_for_what_is_new_are_merged_to_less_than_their_room() -> None:
+    full = [summary(1, 700, covered_tokens=20_000), summary(3, 500, covered_tokens=20_000), *TALK[5:]]
+    plan = plan_of(SlidingWindow(), full, short_term_size=1, max_summaries=9)
+
+    assert actions(plan)[:3] == ["summarised"] * 3
+    assert plan.tokens_after <= plan_of(SlidingWindow(), full, short_term_size=1, max_summaries=1).tokens_after * 0.9
 
 
 def test_a_summary_leaves_room_to_grow() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, takewhile
 
 from ..patterns import Pattern
 from .evidence import Source
@@ -42,12 +42,9 @@ def excerpts(
 
 
 def _carried(before: str) -> Iterator[str]:
-    """Yield the excerpts of an older summary."""
-    _, found, rest = before.partition(f"{HEADING}\n")
-    for line in rest.split("\n") if found else ():
-        if not line.startswith("- r"):
-            return
-        yield line
+    """Yield the excerpts of older summaries."""
+    for rest in before.split(f"{HEADING}\n")[1:]:
+        yield from takewhile(lambda line: line.startswith("- r"), rest.split("\n"))
 
 
 def _quotes(source: Source, length: int, known: str) -> Iterator[str]:

@@ -39,8 +39,8 @@ _ROUNDS = 6
 def render(digest: Digest, *, target_tokens: int, count: Count, task: str = "") -> str:
     """Write the summary in at most `target_tokens` by `count`; empty only if nothing can be said.
 
-    `task` is text that stays in the context beside the summary (the first user message, say): nothing that
-    stands there is repeated.
+    `task` is text that stays in the context beside the summary (the first user message, older summaries): nothing
+    that stands there is repeated.
     """
     writer = _Writer(digest, beside=task)
     return _fill(writer.compose, target_tokens, count)
@@ -201,21 +201,27 @@ class _Writer:
         return [
             _Line(_action_line(action), 2 * n / len(actions) + (action.shape != "command") + 0.5 * bool(action.outcome))
             for n, action in enumerate(actions)
-            if action.changes and not action.failed
+            if action.changes and not action.failed and not self._is_told(_action_line(action))
         ]
 
     def _errors(self) -> list[_Line]:
-        failed = [action for action in self._digest.actions if action.failed]
-        return [_Line(_action_line(action), n) for n, action in enumerate(failed)]
+        failed = [_action_line(action) for action in self._digest.actions if action.failed]
+        return [_Line(line, n) for n, line in enumerate(failed) if not self._is_told(line)]
 
     def _decided(self) -> list[_Line]:
         said = self._digest.said
-        return [_Line(f'- {q.ref} "{q.text}"', q.weight + 3 * n / len(said)) for n, q in enumerate(said)]
+        lines = [_Line(f'- {q.ref} "{q.text}"', q.weight + 3 * n / len(said)) for n, q in enumerate(said)]
+        return [line for line in lines if not self._is_told(line.text)]
 
     def _open(self) -> list[_Line]:
         lines = [_Line(f"- {item} ({self._digest.plan_ref})", -n) for n, item in enumerate(self._digest.plan)]
         last = self._digest.last_said
-        return lines + ([_Line(f'- {last.ref} last said: "{last.text}"', 1)] if last is not None else [])
+        lines += [_Line(f'- {last.ref} last said: "{last.text}"', 1)] if last is not None else []
+        return [line for line in lines if not self._is_told(line.text)]
+
+    def _is_told(self, line: str) -> bool:
+        """Whether a summary that stays beside this one has the very line."""
+        return line in self._beside
 
 
 def _named(text: str) -> set[str]:

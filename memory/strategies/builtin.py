@@ -20,9 +20,9 @@ ShouldPreserve: TypeAlias = Callable[[Entry], bool]
 class SlidingWindow:
     """Turn everything older than the short-term window into one summary."""
 
-    recent_share: float = 0.2
+    recent_share: float = 0.15
     """Share of the room (threshold less floor) that recent messages may fill (0-1)."""
-    after_share: float = 0.5
+    after_share: float = 0.65
     """Share of the room that is filled after a compression, summary included (0-1)."""
     name: str = CompressionStrategy.SLIDING_WINDOW.value
 

@@ -60,7 +60,7 @@ def kept_or(action: Action, reason: str, situation: Situation, index: int, recen
         return keep(unit, situation.protected[index])
     if index in recent:
         return keep(unit, NEWEST if index == situation.newest else SHORT_TERM)
-    if unit.is_summary and action in (Action.DROP, Action.MASK):
+    if unit.is_summary:
         return keep(unit, OLDER_SUMMARY)
     policy = common_policy(unit, situation.tool_policies)
     if policy is ToolPolicy.DROP:

@@ -117,6 +117,8 @@ class Situation:
     all_is_old: bool = False
     """The newest messages are elsewhere: there is no short-term window to leave alone."""
     tool_policies: Mapping[str, ToolPolicy] = field(default_factory=dict)
+    max_summaries: int = 1
+    """How many summaries may stand; before there are more, they become one."""
     bound: frozenset[int] = frozenset()
     """Indices of units with signed reasoning that any change before them makes invalid; empty for most models."""
 

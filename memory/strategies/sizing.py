@@ -13,15 +13,29 @@ from .plan import Action, Decision, Plan, Situation
 
 def finished(name: str, decisions: list[Decision], situation: Situation, *, after_share: float) -> Plan:
     """Set the summary's target, drop a summary that cannot pay, and keep within the hard limit."""
-    if any(decision.action is Action.SUMMARISE for decision in decisions):
-        # A new summary takes the older one in, also where a tool's policy alone asks for one.
-        decisions = [_absorbed(d) if d.reason == OLDER_SUMMARY else d for d in decisions]
+    decisions = _layered(decisions, situation, after_share=after_share)
     target = _summary_target(decisions, situation, after_share=after_share)
     if target < MIN_SUMMARY_TOKENS:
         decisions = [keep(d.unit, "too small to gain") if d.action is Action.SUMMARISE else d for d in decisions]
         target = 0
     plan = Plan(strategy=name, decisions=tuple(decisions), summary_target_tokens=target)
     return _within_limit(plan, situation) if plan.tokens_after > situation.limit_tokens else plan
+
+
+def _layered(decisions: list[Decision], situation: Situation, *, after_share: float) -> list[Decision]:
+    """Let the older summaries stand, for the prompt cache's sake; merge them with the new one when it must be.
+
+    That is where there are too many, or where they leave too little room for what is new.
+    """
+    standing = [d for d in decisions if d.reason == OLDER_SUMMARY]
+    if not standing or all(d.action is not Action.SUMMARISE for d in decisions):
+        return decisions
+    room = _summary_room(decisions, situation, after_share=after_share)
+    wanted = max(_wanted(decisions, situation), MIN_SUMMARY_TOKENS)
+    gains = _largest_target(decisions) >= MIN_SUMMARY_TOKENS
+    if len(standing) < situation.max_summaries and room >= wanted and gains:
+        return decisions
+    return [_absorbed(d) if d.reason == OLDER_SUMMARY else d for d in decisions]
 
 
 def _absorbed(decision: Decision) -> Decision:
@@ -31,7 +45,7 @@ def _absorbed(decision: Decision) -> Decision:
 MIN_SUMMARY_TOKENS = 64
 """Below this a summary is little more than its own heading."""
 
-_SPARING = 1 / 3
+_SPARING = 1 / 2
 """Of what `compression_ratio` allows: what a summary in a running context aims at.
 
 It is sent with each request that follows and written anew by each compression, while the facts that it does not print
@@ -44,22 +58,45 @@ cannot be kept anyway, and forgetting everything would not change it. Half of it
 
 
 def _summary_target(decisions: Sequence[Decision], situation: Situation, *, after_share: float) -> int:
-    """Return how long the summary may be: `compression_ratio` of what it stands for, or less to leave room to grow.
+    """Return how long the new summary may be: `compression_ratio` of what it stands for, or less to leave room to grow.
 
     It always stays below 80 % of what it replaces now, so that each compression makes progress, and is never wanted
     below the smallest useful size, so that a few short messages may exceed the ratio.
     """
-    replaced = [decision.unit for decision in decisions if decision.action is Action.SUMMARISE]
+    room = _summary_room(decisions, situation, after_share=after_share)
+    if situation.max_summaries > 1 and any(unit.is_summary for unit in _replaced(decisions)):
+        room = int(room * _MERGED_SHARE)
+    wanted = max(min(_wanted(decisions, situation), room), MIN_SUMMARY_TOKENS)
+    return min(wanted, _largest_target(decisions))
+
+
+def _largest_target(decisions: Sequence[Decision]) -> int:
+    return int(sum(unit.tokens for unit in _replaced(decisions)) * 0.8)
+
+
+_MERGED_SHARE = 0.85
+"""Of the summaries' room: what one may fill that older ones were merged into. The next ones need room behind it."""
+
+
+def _wanted(decisions: Sequence[Decision], situation: Situation) -> int:
     ratio = situation.compression_ratio * (1.0 if situation.all_is_old else _SPARING)
-    covered = sum(entry.added_tokens for unit in replaced for entry in unit.entries)
-    kept = sum(decision.tokens_after for decision in decisions) - situation.floor_tokens
+    return int(sum(entry.added_tokens for unit in _replaced(decisions) for entry in unit.entries) * ratio)
+
+
+def _replaced(decisions: Sequence[Decision]) -> list[Unit]:
+    return [decision.unit for decision in decisions if decision.action is Action.SUMMARISE]
+
+
+def _summary_room(decisions: Sequence[Decision], situation: Situation, *, after_share: float) -> int:
+    """Return what summaries may take in all, less those that stand."""
+    standing = sum(d.tokens_after for d in decisions if d.reason == OLDER_SUMMARY)
+    kept = sum(decision.tokens_after for decision in decisions) - standing - situation.floor_tokens
     # The next turn is likely as large as the newest: without room for it, every turn would compress again.
     newest = situation.units[-1].tokens if situation.newest is not None else 0
     filled = min(situation.room_tokens * after_share, situation.room_tokens - newest * 1.1)
     smallest = int(situation.threshold_tokens * _MIN_SUMMARY_SHARE)
-    room = max(int(filled) - max(0, kept), smallest if situation.room_tokens < smallest else smallest // 2)
-    wanted = max(min(int(covered * ratio), room), MIN_SUMMARY_TOKENS)
-    return min(wanted, int(sum(unit.tokens for unit in replaced) * 0.8))
+    least = smallest if situation.room_tokens < smallest else smallest // 2
+    return max(int(filled) - max(0, kept), least) - standing
 
 
 def _within_limit(plan: Plan, situation: Situation) -> Plan:
