@@ -34,7 +34,7 @@ def backtest_command(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE...]",
+            metavar="FILE...",
             help="Transcripts or session logs: JSON or JSONL, gzipped or not; - is stdin. None: this machine's own "
             "session logs of Claude Code, Codex and Gemini CLI.",
             show_default=False,
@@ -54,13 +54,23 @@ def backtest_command(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="Count, cache and price as this model; else the recorded one. May be repeated."),
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Count, cache and price as this model; else the recorded one. May be repeated.",
+        ),
     ] = None,
     summariser: Annotated[
-        str, typer.Option("--summariser", help="extractive, or model: a pretended one of fixed size, priced.")
+        str,
+        typer.Option(
+            "--summariser", metavar="KIND", help="extractive, or model: a pretended one of fixed size, priced."
+        ),
     ] = "extractive",
     seconds_per_step: Annotated[
-        str, typer.Option("--seconds-per-step", help="Between requests, where the recording tells no times.")
+        str,
+        typer.Option(
+            "--seconds-per-step", metavar="SECONDS", help="Between requests, where the recording tells no times."
+        ),
     ] = "15",
     processes: Annotated[
         str | None, typer.Option("--processes", metavar="COUNT", help="Work on so many transcripts at once.")
@@ -69,7 +79,8 @@ def backtest_command(
         str | None, typer.Option("--dask", metavar="ADDRESS", help="A Dask scheduler, tcp://host:port, or local.")
     ] = None,
     dialect: Annotated[
-        str | None, typer.Option("--dialect", help="openai_chat, openai_responses, anthropic or gemini.")
+        str | None,
+        typer.Option("--dialect", metavar="NAME", help="openai_chat, openai_responses, anthropic or gemini."),
     ] = None,
     is_lenient: Annotated[bool, typer.Option("--lenient", help="Leave out broken lines of JSONL, and say so.")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
@@ -80,13 +91,11 @@ def backtest_command(
     Everything happens on this machine; no model is called and nothing is sent anywhere. Exits with 2 if there is
     nothing to read, or if a transcript could not be read or run.
     """
-    from .parallel import cores  # with what it imports, a third of a second that other commands should not pay
-
     order = _Order(
         policies=_policies(policy, threshold, summariser),
         models=tuple(model or ()),
         seconds_per_step=_number("seconds-per-step", seconds_per_step),
-        processes=_whole("processes", processes) if processes is not None else cores(),
+        processes=None if processes is None else _whole("processes", processes),
         dask=dask,
         keeps_steps=as_json or html is not None,
         is_extractive=summariser == "extractive",
@@ -112,7 +121,8 @@ class _Order:
     policies: tuple[Policy, ...]
     models: tuple[str, ...]
     seconds_per_step: float
-    processes: int
+    processes: int | None
+    """None: as many as the work deserves."""
     dask: str | None
     keeps_steps: bool
     is_extractive: bool
@@ -223,7 +233,7 @@ def _results(source: _Source, order: _Order) -> tuple[list[Outcome], list[Failur
     failures: list[Failure] = []
     with (
         _progress(len(source.paths)) as advance,
-        executor_for(processes=order.processes, dask=order.dask) as (executor, workers),
+        executor_for(processes=order.processes or _processes(source.paths), dask=order.dask) as (executor, workers),
     ):
         results = run_all(map(order.job, source), executor, workers=workers)
         for number, (found, failed) in enumerate(results):
@@ -231,6 +241,17 @@ def _results(source: _Source, order: _Order) -> tuple[list[Outcome], list[Failur
             failures += failed
             advance(source.shares[number])
     return outcomes, failures
+
+
+def _processes(paths: Sequence[str]) -> int:
+    """Return how many processes to start: one where starting others would take longer than the work."""
+    from .parallel import cores
+
+    size = sum(path.stat().st_size for path in map(Path, paths) if path.is_file())
+    return cores() if size > _SMALL_BYTES else 1
+
+
+_SMALL_BYTES = 500_000
 
 
 @contextmanager
