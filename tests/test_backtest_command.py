@@ -34,8 +34,8 @@ def test_a_table_names_every_policy_and_the_cheapest(aloop: Aloop, loop: Path) -
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("gpt-5.1: 1 transcript, 19 requests")
     assert [name in done.out for name in ("\nnone ", "\nwindow@8 ", "\nsliding_window@2000 ")] == [True] * 3
-    assert "cheapest: " in done.out
-    assert max(map(len, done.out.split("cheapest: ")[0].splitlines())) <= 80
+    assert "\ncheapest at 100.0% kept: " in done.out
+    assert max(map(len, done.out.split("\n\n")[0].splitlines())) <= 80
 
 
 def test_json_has_all_values_and_no_message_text(aloop: Aloop, loop: Path) -> None:

@@ -69,8 +69,8 @@ def test_the_sentence_names_the_cheapest_at_each_quality() -> None:
     said = sentences(compared([an_outcome("none", 10, 10), an_outcome("good", 6, 9)]))
 
     assert said == [
-        "cheapest: to keep 100.0% of the facts, send everything ($10); "
-        "to keep 90.0% of the facts, good ($6, 0.60 of everything)"
+        "cheapest at 100.0% kept: send everything, $10.00",
+        "cheapest at 90.0% kept: good, $6.00, 0.60 of everything",
     ]
 
 
@@ -79,4 +79,4 @@ def test_without_facts_the_cheapest_is_the_cheapest(usd: float) -> None:
     outcomes = [an_outcome("none", usd + 1, 0, probes=0), an_outcome("short", usd, 0, probes=0)]
 
     assert names(compared(outcomes)) == ["short"]
-    assert "too short to tell" in sentences(compared(outcomes))[1]
+    assert "no fact was used again" in sentences(compared(outcomes))[0]

@@ -57,28 +57,25 @@ def report_as_dict(outcomes: Sequence[Outcome], failures: Sequence[Failure]) -> 
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:
-    """Say which policy is the cheapest at each quality, for one model's sums."""
-    lines = []
-    if front := cheapest(rows):
-        has_probes = any(row.total.probes for row in rows)
-        parts = [
-            f"{f'to keep {one.retained_share:.1%} of the facts, ' if has_probes else ''}{_priced(one.row)}"
-            for one in front
-        ]
-        lines.append(f"cheapest: {'; '.join(parts)}")
-    if not any(row.total.probes for row in rows):
-        lines.append("no fact was used again after a pause: the transcripts are too short to tell what is kept")
+    """Say which policy is the cheapest at each quality, for one model's rows."""
+    has_probes = any(row.total.probes for row in rows)
+    lines = [
+        f"cheapest at {one.retained_share:.1%} kept: {_priced(one.row)}"
+        if has_probes
+        else f"cheapest: {_priced(one.row)}; no fact was used again, so what is kept cannot be told"
+        for one in cheapest(rows)
+    ]
     refused = [f"{row.total.policy} ({row.refused_requests:,})" for row in rows if row.refused_requests]
     if refused:
-        lines.append(f"left out of that, with requests that the provider would refuse: {', '.join(refused)}")
+        lines.append(f"not among them, since a provider would refuse requests of theirs: {', '.join(refused)}")
     return lines
 
 
 def _priced(row: Row) -> str:
     if row.total.policy == EVERYTHING:
-        return f"send everything (${row.total.usd:,.4g})"
+        return f"send everything, ${_dollars(row.total.usd)}"
     share = "" if row.relative_usd is None else f", {row.relative_usd:.2f} of everything"
-    return f"{row.total.policy} (${row.total.usd:,.4g}{share})"
+    return f"{row.total.policy}, ${_dollars(row.total.usd)}{share}"
 
 
 def _extent(rows: Sequence[Row]) -> str:
