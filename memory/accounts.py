@@ -10,7 +10,6 @@ from .errors import BudgetExceededError
 from .events import OverBudget
 from .ledger import Ledger, Request, SummaryMeter
 from .prices import PRICING
-from .prompt_cache import cache_rules
 from .request_size import RequestSize
 from .tokens import TokenCounter
 from .tracker import Purpose, TokenTracker
@@ -68,7 +67,7 @@ class Accounts:
         """The probability that the provider's cache still holds the last request, by the time since then (0-1)."""
         if self._sent_at is None:
             return 1.0
-        return cache_rules(self.model).alive(self._clock() - self._sent_at)
+        return self.ledger.cache_rules.alive(self._clock() - self._sent_at)
 
     def outlook(self, window: Window, *, remaining_requests: float, cache_alive: float | None) -> Outlook:
         """Return what is known of the requests to come; `cache_alive` overrides what the clock says."""

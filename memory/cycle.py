@@ -237,8 +237,7 @@ class CompressionCycle:
                 self._take_over(is_forced=True)
                 continue
             self.limits.note_attempt(self._window.last_seq)
-            plan = self._compressor.plan(self._view(is_forced=trigger == "limit"))
-            appraisal = self._appraise(plan) if trigger == "economic" else None
+            plan, appraisal = self._considered(trigger)
             if appraisal is not None and not (appraisal.pays and self._is_worth_it(plan, trigger)):
                 self._economy.note_declined(plan)
             elif not self._is_worth_it(plan, trigger):
@@ -274,6 +273,24 @@ class CompressionCycle:
             self.limits.know_window(prices.context_window(model))
             self._economy.edges = prices.tier_edges(model)
             self._is_economic = self._config.is_economic and self._accounts.knows_price
+
+    def _considered(self, trigger: Trigger) -> tuple[Plan, Appraisal | None]:
+        """Return what to do and, where money decides, what speaks for and against it.
+
+        From the threshold on, a compression that may not earn its cost is tried leaner: it rewrites less, so that less
+        is lost should the run end.
+        """
+        plan = self._compressor.plan(self._view(is_forced=trigger == "limit"))
+        if trigger != "economic":
+            return plan, None
+        appraisal = self._appraise(plan)
+        if appraisal.reason == "too_risky" and self.tokens > self.limits.threshold_tokens:
+            for share in _LEANER:
+                leaner = self._compressor.plan(self._view(is_forced=False, share=share))
+                found = self._appraise(leaner)
+                if found.pays:
+                    return leaner, found
+        return plan, appraisal
 
     def _appraise(self, plan: Plan) -> Appraisal:
         usd = self._summary_usd(plan)
@@ -480,13 +497,14 @@ class CompressionCycle:
             appraisal=order.appraisal,
         )
 
-    def _view(self, *, is_forced: bool) -> View:
+    def _view(self, *, is_forced: bool, share: float = 1.0) -> View:
+        """Return the window as a compression sees it, with a share of the usual room to leave things in."""
         return View(
             entries=tuple(self._window.entries),
             dialect=self.dialect,
             protected=self._window.protected(system_prompts=self._config.preserve_system_prompts),
             summaries=dict(self._summaries),
-            threshold_tokens=self._size.messages_within(self.limits.threshold_tokens),
+            threshold_tokens=self._size.messages_within(int(self.limits.threshold_tokens * share)),
             limit_tokens=self._size.messages_within(self.limits.max_context_tokens),
             task=self._window.task,
             is_forced=is_forced,
@@ -507,6 +525,9 @@ class CompressionCycle:
 
 _SMALLEST_WINDOW = 4_000
 """No model that runs an agent has a smaller window than about this, in tokens."""
+
+_LEANER = (0.7, 0.5)
+"""Shares of the threshold that a leaner compression is sized by."""
 
 _SHORTENED = (Kind.MASKED, Kind.CLAMPED)
 

@@ -68,7 +68,7 @@ class Economy:
         found = appraise(
             removed_tokens=plan.removed_tokens,
             summary_tokens=plan.summary_target_tokens,
-            suffix_tokens=plan.suffix_tokens,
+            suffix_tokens=self._rewritten(plan),
             summary_cost=summary_usd / base,
             outlook=self._outlook(),
             carried=self._carried,
@@ -83,6 +83,15 @@ class Economy:
         tokens = self._size.whole(self._window.tokens)
         self._lean_tokens = self._size.whole(plan.tokens_after)
         self._not_before_tokens = tokens + tokens // _LOOK_SHARE
+
+    def _rewritten(self, plan: Plan) -> int:
+        """Return what of the kept messages must be sent uncached: those behind the first edit, by most rules.
+
+        Where a cache finds a prefix only where an earlier request ended, it is all of them.
+        """
+        if self._accounts.ledger.cache_rules.is_exact:
+            return plan.tokens_after - plan.summary_target_tokens
+        return plan.suffix_tokens
 
     def _alive(self) -> float:
         given = self._config.cache_alive

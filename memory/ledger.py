@@ -184,7 +184,8 @@ class Ledger:
         return min(whole, int(self._cacheable(repeated_tokens) * self.alive(cache_alive)))
 
     def _cacheable(self, repeated_tokens: int) -> int:
-        return repeated_tokens if repeated_tokens >= self.cache_rules.min_tokens else 0
+        rules = self.cache_rules
+        return repeated_tokens // rules.step_tokens * rules.step_tokens if repeated_tokens >= rules.min_tokens else 0
 
     def _written_share(self) -> float:
         return self._written_tokens / self._fresh_tokens if self._fresh_tokens else 0.0
