@@ -31,7 +31,7 @@ from .messages import Issue, LLMMessage
 from .repair import Change, Repair, repair
 from .short_term import ShortTermMemory
 from .stats import format_stats
-from .strategies import Action, Decision, Deletion, Masking, Plan, Selective, Situation, SlidingWindow, Strategy
+from .strategies import Action, Decision, Deletion, Masking, Plan, Selective, Situation, SlidingWindow, Strategy, Tiered
 from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest
 from .tokens import TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
@@ -80,6 +80,7 @@ __all__ = [
     "Summary",
     "SummaryError",
     "SummaryRequest",
+    "Tiered",
     "TiktokenCounter",
     "TokenCounter",
     "TokenTracker",

@@ -34,6 +34,7 @@ from .strategies import (
     Situation,
     SlidingWindow,
     Strategy,
+    Tiered,
 )
 from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading, joined
 from .tokens import TiktokenCounter, TokenCounter
@@ -324,6 +325,8 @@ class WorkingMemoryCompressor:
                 return Deletion()
             case CompressionStrategy.MASKING:
                 return Masking()
+            case CompressionStrategy.TIERED:
+                return Tiered()
             case CompressionStrategy.SELECTIVE:
                 return Selective(
                     should_preserve=lambda entry: self._should_preserve(entry.message),
@@ -419,7 +422,7 @@ class WorkingMemoryCompressor:
                 case Action.KEEP | Action.STRIP:
                     yield from decision.unit.entries
                 case Action.MASK:
-                    yield from masked(decision.unit, view.dialect, self.counter)
+                    yield from masked(decision, view.dialect, self.counter)
                 case Action.CLAMP:
                     yield from clamped(decision, view.dialect, self.counter)
                 case Action.SUMMARISE if pending is not None:

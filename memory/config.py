@@ -28,6 +28,8 @@ class CompressionStrategy(StrEnum):
     """Old messages leave the context without a summary and without a model call."""
     MASKING = "masking"
     """Old tool results are replaced by one-line placeholders."""
+    TIERED = "tiered"
+    """Superseded results go first, then repeated ones, then old ones; what is still too much is summarised."""
 
 
 class CompressionTrigger(StrEnum):
@@ -374,7 +376,11 @@ def _are_policies(value: object) -> bool:
 
 
 _FLAG: Final = _Rule(lambda value: isinstance(value, bool), "true or false")
-_SUMMARISING: Final = (CompressionStrategy.SLIDING_WINDOW, CompressionStrategy.SELECTIVE)
+_SUMMARISING: Final = (
+    CompressionStrategy.SLIDING_WINDOW,
+    CompressionStrategy.SELECTIVE,
+    CompressionStrategy.TIERED,
+)
 _RULES: Final[Mapping[str, _Rule]] = {
     "enable_compression": _FLAG,
     "max_context_tokens": _whole(100),

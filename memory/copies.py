@@ -13,7 +13,7 @@ from .errors import MessageError
 from .following import unmarked
 from .messages import Dialect, Fit, ToolCall
 from .native import like, to_wire
-from .strategies import CHARACTERS_PER_TOKEN, Decision, maskable_results, placeholder, result_share
+from .strategies import CHARACTERS_PER_TOKEN, Decision, is_whole, masked_results, placeholder, result_share
 from .tokens import TokenCounter
 from .window import Entry, Kind, Unit, answers
 
@@ -34,11 +34,11 @@ def entry_of(message: object, seq: int, dialect: Dialect, counter: TokenCounter)
     return Entry(seq=seq, message=message, reading=reading, tokens=counter.count_reading(reading))
 
 
-def masked(unit: Unit, dialect: Dialect, counter: TokenCounter) -> Iterator[Entry]:
-    """Yield the unit with placeholders for its results."""
-    callers = unit.callers()
-    for entry in unit.entries:
-        yield _with_results(entry, _placeholders(entry, callers), Kind.MASKED, dialect, counter)
+def masked(decision: Decision, dialect: Dialect, counter: TokenCounter) -> Iterator[Entry]:
+    """Yield the decision's unit with placeholders for its results, or for those that have a note."""
+    callers = decision.unit.callers()
+    for entry in decision.unit.entries:
+        yield _with_results(entry, _placeholders(entry, callers, decision.notes), Kind.MASKED, dialect, counter)
 
 
 def clamped(decision: Decision, dialect: Dialect, counter: TokenCounter) -> Iterator[Entry]:
@@ -124,9 +124,15 @@ def _copy(entry: Entry, wire: dict[str, Any], kind: Kind, dialect: Dialect, coun
     return replace(copy, kind=kind, original=entry.as_added)
 
 
-def _placeholders(entry: Entry, callers: Mapping[tuple[int, int], ToolCall]) -> dict[int, str]:
+def _placeholders(
+    entry: Entry, callers: Mapping[tuple[int, int], ToolCall], notes: Mapping[tuple[int, int], str]
+) -> dict[int, str]:
     """Return the lines that stand for an entry's results, by their index; they tell of the original."""
-    return {i: placeholder(callers.get((entry.seq, i)), entry.as_added, i) for i in maskable_results(entry)}
+    return {
+        index: placeholder(callers.get(place), entry.as_added, index, note=notes.get(place, ""))
+        for index in masked_results(entry, notes)
+        for place in ((entry.seq, index),)
+    }
 
 
 def _cut_results(
@@ -156,7 +162,7 @@ def _clamp_shares(decision: Decision) -> dict[tuple[int, int], int]:
         (entry.seq, index): result_share(entry, index)
         for entry in decision.unit.entries
         for index in range(len(entry.reading.results))
-        if entry.kind is not Kind.MASKED
+        if entry.kind is not Kind.MASKED or is_whole(entry, index)
     }
     excess = decision.unit.tokens - decision.tokens_after - decision.stripped_tokens
     level = _water_level(sorted(sizes.values(), reverse=True), excess)

@@ -12,13 +12,16 @@ from .older import NEWEST, OLDER, OLDER_SUMMARY, SHORT_TERM, recent_units
 from .placeholders import (
     CHARACTERS_PER_TOKEN,
     brief_arguments,
+    is_whole,
     maskable_results,
+    masked_results,
     masked_size,
     placeholder,
     result_share,
 )
 from .plan import Action, Decision, Plan, Situation, Strategy
 from .sizing import MIN_SUMMARY_TOKENS, UNTOUCHABLE
+from .tiered import Tiered
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",
@@ -39,8 +42,11 @@ __all__ = [
     "Situation",
     "SlidingWindow",
     "Strategy",
+    "Tiered",
     "brief_arguments",
+    "is_whole",
     "maskable_results",
+    "masked_results",
     "masked_size",
     "placeholder",
     "recent_units",

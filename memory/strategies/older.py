@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..config import ToolPolicy
 from ..window import Unit
-from .placeholders import masked_size
+from .placeholders import NO_NOTES, Place, masked_size
 from .plan import Action, Decision, Situation
 
 NEWEST = "newest messages"
@@ -72,6 +72,8 @@ def kept_or(action: Action, reason: str, situation: Situation, index: int, recen
         action, reason = Action.MASK, "masked by its tool's policy"
     if action is Action.MASK:
         return masked(unit, reason)
+    if action is Action.KEEP:
+        return keep(unit, reason)
     return Decision(unit=unit, action=action, reason=reason, tokens_after=0)
 
 
@@ -79,11 +81,12 @@ def keep(unit: Unit, reason: str) -> Decision:
     return Decision(unit=unit, action=Action.KEEP, reason=reason, tokens_after=unit.tokens)
 
 
-def masked(unit: Unit, reason: str) -> Decision:
-    size = masked_size(unit)
+def masked(unit: Unit, reason: str, notes: Mapping[Place, str] = NO_NOTES) -> Decision:
+    """Mask the unit's results, or with notes those that have one; keep it where that wins nothing."""
+    size = masked_size(unit, notes)
     if size >= unit.tokens:
         return keep(unit, "nothing to mask")
-    return Decision(unit=unit, action=Action.MASK, reason=reason, tokens_after=size)
+    return Decision(unit=unit, action=Action.MASK, reason=reason, tokens_after=size, notes=notes)
 
 
 def common_policy(unit: Unit, policies: Mapping[str, ToolPolicy]) -> ToolPolicy | None:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 from ..messages import Attachment, Reading, ToolCall
 from ..window import Entry, Kind, Unit
+
+Place: TypeAlias = tuple[int, int]
+"""Where a result stands: its entry's `seq`, and its index in the reading."""
+
+NO_NOTES: Final[Mapping[Place, str]] = MappingProxyType({})
 
 CHARACTERS_PER_TOKEN = 3.2
 """Of ordinary tool output by o200k_base, rounded down; only for estimates in plans."""
@@ -15,13 +23,19 @@ _MASKABLE_CHARACTERS = 240
 """A shorter result is hardly longer than its placeholder."""
 
 
-def masked_size(unit: Unit) -> int:
-    """Estimate the unit's tokens after masking; its current size if there is nothing to mask."""
+def masked_size(unit: Unit, notes: Mapping[Place, str] = NO_NOTES) -> int:
+    """Estimate the unit's tokens after masking; its current size if there is nothing to mask.
+
+    Args:
+        unit: What is masked.
+        notes: As in `Decision`.
+    """
     size = unit.tokens
     callers = unit.callers()
     for entry in unit.entries:
-        for index in maskable_results(entry):
-            line = placeholder(callers.get((entry.seq, index)), entry.as_added, index)
+        for index in masked_results(entry, notes):
+            place = entry.seq, index
+            line = placeholder(callers.get(place), entry.as_added, index, note=notes.get(place, ""))
             line_tokens = int(len(line) / CHARACTERS_PER_TOKEN)
             size -= max(0, result_share(entry, index) - line_tokens)
     return max(size, len(unit.entries) * 4)
@@ -29,24 +43,38 @@ def masked_size(unit: Unit) -> int:
 
 def maskable_results(entry: Entry) -> list[int]:
     """Return the indices of the entry's results that a placeholder would shorten."""
-    if entry.kind in (Kind.MASKED, Kind.SUMMARY):
+    if entry.kind is Kind.SUMMARY:
         return []
     # A screenshot is large without a word.
     return [
         index
         for index, result in enumerate(entry.reading.results)
-        if len(result.text) > _MASKABLE_CHARACTERS or _attachments(entry.reading, index)
+        if (len(result.text) > _MASKABLE_CHARACTERS or _attachments(entry.reading, index))
+        and (entry.kind is not Kind.MASKED or is_whole(entry, index))
     ]
 
 
-def placeholder(call: ToolCall | None, entry: Entry, index: int) -> str:
-    """Return the line that stands for a tool result; the same result always gives the same line."""
+def masked_results(entry: Entry, notes: Mapping[Place, str]) -> list[int]:
+    """Return the indices of the entry's results that are masked: those with a note, or all if there are no notes."""
+    return [index for index in maskable_results(entry) if not notes or (entry.seq, index) in notes]
+
+
+def is_whole(entry: Entry, index: int) -> bool:
+    """Return whether a result stands as it was added, also beside others that do not."""
+    if entry.kind is Kind.ORIGINAL or entry.original is None:
+        return entry.kind is Kind.ORIGINAL
+    return entry.reading.results[index] == entry.original.reading.results[index]
+
+
+def placeholder(call: ToolCall | None, entry: Entry, index: int, *, note: str = "") -> str:
+    """Return the line that stands for a tool result; the same result and note always give the same line."""
     result = entry.reading.results[index]
     name = call.name if call is not None else result.name or "tool"
     arguments = brief_arguments(call.arguments) if call is not None else ""
     kind = "error result" if result.is_error else "result"
     tokens = result_share(entry, index)
-    return f"[{kind} of {name}({arguments}): {_extent(entry.reading, index)}, {tokens:,} tokens, ref {entry.ref}]"
+    more = f"; {note}" if note else ""
+    return f"[{kind} of {name}({arguments}): {_extent(entry.reading, index)}, {tokens:,} tokens, ref {entry.ref}{more}]"
 
 
 def _extent(reading: Reading, index: int) -> str:

@@ -36,6 +36,9 @@ class Decision:
     """An estimate; 0 for units that go into the summary, which is counted once for all."""
     stripped_tokens: int = 0
     """What of the difference is signed reasoning that a change before the unit makes invalid."""
+    notes: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    """Of a masked unit: the results that are replaced, by their entry's `seq` and their index, and what the placeholder
+    adds of each ("a newer result is r30"), or "". Empty: all of them, with nothing to add."""
 
     @property
     def tokens_before(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..window import OPEN_CALL, PINNED, PROTECTED_TOOL, Unit
@@ -79,8 +79,17 @@ _MERGED_SHARE = 0.85
 
 
 def _wanted(decisions: Sequence[Decision], situation: Situation) -> int:
-    ratio = situation.compression_ratio * (1.0 if situation.all_is_old else _SPARING)
-    return int(sum(entry.added_tokens for unit in _replaced(decisions) for entry in unit.entries) * ratio)
+    return wanted_tokens(added_tokens(_replaced(decisions)), situation)
+
+
+def wanted_tokens(covered_tokens: int, situation: Situation) -> int:
+    """Return how long a summary of messages that measured this much should be, where there is room for it."""
+    return int(covered_tokens * situation.compression_ratio * (1.0 if situation.all_is_old else _SPARING))
+
+
+def added_tokens(units: Iterable[Unit]) -> int:
+    """Return what the units' messages measured when they were added."""
+    return sum(entry.added_tokens for unit in units for entry in unit.entries)
 
 
 def _replaced(decisions: Sequence[Decision]) -> list[Unit]:
@@ -91,12 +100,16 @@ def _summary_room(decisions: Sequence[Decision], situation: Situation, *, after_
     """Return what summaries may take in all, less those that stand."""
     standing = sum(d.tokens_after for d in decisions if d.reason == OLDER_SUMMARY)
     kept = sum(decision.tokens_after for decision in decisions) - standing - situation.floor_tokens
-    # The next turn is likely as large as the newest: without room for it, every turn would compress again.
-    newest = situation.units[-1].tokens if situation.newest is not None else 0
-    filled = min(situation.room_tokens * after_share, situation.room_tokens - newest * 1.1)
     smallest = int(situation.threshold_tokens * _MIN_SUMMARY_SHARE)
     least = smallest if situation.room_tokens < smallest else smallest // 2
-    return max(int(filled) - max(0, kept), least) - standing
+    return max(filled_tokens(situation, after_share=after_share) - max(0, kept), least) - standing
+
+
+def filled_tokens(situation: Situation, *, after_share: float) -> int:
+    """Return what of the room may be full after a compression, the summary included."""
+    # The next turn is likely as large as the newest: without room for it, every turn would compress again.
+    newest = situation.units[-1].tokens if situation.newest is not None else 0
+    return int(min(situation.room_tokens * after_share, situation.room_tokens - newest * 1.1))
 
 
 def _within_limit(plan: Plan, situation: Situation) -> Plan:
