@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +38,22 @@ def test_processes_give_what_one_process_gives() -> None:
     assert workers == 2
     assert together == alone
     assert [len(outcomes) for outcomes, _ in alone] == [3] * 5
+
+
+def test_transcripts_are_read_only_as_workers_become_free() -> None:
+    read: list[int] = []
+
+    def many() -> Iterator[Job]:
+        for number in range(100):
+            read.append(number)
+            yield Job(transcript=a_loop(4), policies=(Everything(),), models=("gpt-5.1",))
+
+    with ThreadPoolExecutor(1) as executor:
+        results = run_all(many(), executor, workers=1)
+        next(results)
+
+        assert len(read) < 10
+        assert len(list(results)) == 99
 
 
 @pytest.fixture

@@ -183,10 +183,15 @@ class _Run:
 
     def _note_quality(self, request: Request, context: Sequence[object], pieces: Sequence[Piece]) -> None:
         self._retained += sum(_stands(probe.fact, pieces) for probe in self._probes.get(request.index, ()))
-        if self._first_task is not None and self._first_task < request.index:
-            task = self._ruler.measure([self._messages[self._first_task]])[0]
-            self._lost_first_task += task not in pieces and not _stands(task.reading.text, pieces)
+        self._lost_first_task += self._has_lost_task(request, pieces)
         self._invalid += self._is_invalid(request, context)
+
+    def _has_lost_task(self, request: Request, pieces: Sequence[Piece]) -> bool:
+        if self._first_task is None or self._first_task >= request.index:
+            return False
+        (task,) = self._ruler.measure([self._messages[self._first_task]])
+        text = task.reading.text
+        return all(piece.key != task.key for piece in pieces) and not (text and _stands(text, pieces))
 
     def _is_invalid(self, request: Request, context: Sequence[object]) -> bool:
         """Whether the request breaks a rule more often than the history does, whole and up to here."""
