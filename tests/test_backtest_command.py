@@ -32,7 +32,7 @@ def test_a_table_names_every_policy_and_the_cheapest(aloop: Aloop, loop: Path) -
     done = aloop(*alone(loop, "--policy", "sliding_window", "--policy", "window@8", "--threshold", 2000))
 
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("gpt-5.1: 1 transcript, 19 requests")
+    assert done.out.startswith("gpt-5.1: 1 run, 19 requests")
     assert [name in done.out for name in ("\nnone ", "\nwindow@8 ", "\nsliding_window@2000 ")] == [True] * 3
     assert "\ncheapest at 100.0% kept: " in done.out
     assert max(map(len, done.out.split("\n\n")[0].splitlines())) <= 80
@@ -52,6 +52,18 @@ def test_json_has_all_values_and_no_message_text(aloop: Aloop, loop: Path) -> No
     assert {row["relative_usd"] for row in done.json["totals"] if row["policy"] == "none"} == {1.0}
     assert done.json["cheapest"][0]["retained_share"] == 1.0
     assert "coding agent" not in done.out
+
+
+def test_runs_of_different_models_are_added_up_unless_models_are_named(
+    aloop: Aloop, loop: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(loop.read_text(encoding="utf-8").replace("gpt-5.1", "gpt-4o"), encoding="utf-8")
+
+    own, named = (aloop(*alone(loop, other, "--policy", "none", *more)) for more in ([], ["--model", "gpt-4o"]))
+
+    assert "\nall models: 2 runs" in own.out
+    assert "all models" not in named.out
 
 
 def test_a_page_is_written(aloop: Aloop, loop: Path, tmp_path: Path) -> None:
@@ -86,7 +98,7 @@ def test_session_logs_are_found_and_told(aloop: Aloop, loop: Path, tmp_path: Pat
     assert done.code == 0
     assert "Codex: 1 session log, the newest" in done.err
     assert "nothing is sent anywhere" in done.err
-    assert "1 transcript, 1 requests" in done.out
+    assert ": 1 run, 1 request, " in done.out
 
 
 def test_without_files_and_logs_there_is_a_sentence(aloop: Aloop) -> None:
@@ -101,7 +113,7 @@ def test_an_unreadable_file_is_told_and_the_others_go_on(aloop: Aloop, loop: Pat
 
     assert done.code == 2
     assert "absent.json cannot be read" in done.err
-    assert "1 transcript" in done.out
+    assert "gpt-5.1: 1 run" in done.out
 
 
 def test_a_transcript_without_an_answer_leaves_nothing_to_compare(aloop: Aloop, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def backtest_command(
         raise typer.Exit(_nothing(source, failures))
     if html is not None:
         _write_page(html, outcomes, order)
-    _show(outcomes, failures, source, as_json=as_json)
+    _show(outcomes, failures, source, order, as_json=as_json)
     raise typer.Exit(MISTAKE if failures or source.unreadable or not outcomes else OK)
 
 
@@ -290,12 +290,16 @@ def _write_page(path: Path, outcomes: Sequence[Outcome], order: _Order) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}", field="html") from error
 
 
-def _show(outcomes: Sequence[Outcome], failures: Sequence[Failure], source: _Source, *, as_json: bool) -> None:
+def _show(
+    outcomes: Sequence[Outcome], failures: Sequence[Failure], source: _Source, order: _Order, *, as_json: bool
+) -> None:
     from .report import print_report, report_as_dict
 
     console = Console(highlight=False)
+    # Models that were named are alternatives, which nobody would add up.
+    adds_models = not order.models
     if as_json:
-        values: dict[str, Any] = report_as_dict(outcomes, failures) | {"unreadable": source.unreadable}
-        console.out(json_text(values), highlight=False)
+        values: dict[str, Any] = report_as_dict(outcomes, failures, adds_models=adds_models)
+        console.out(json_text(values | {"unreadable": source.unreadable}), highlight=False)
     else:
-        print_report(console, outcomes, failures)
+        print_report(console, outcomes, failures, adds_models=adds_models)

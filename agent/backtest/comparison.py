@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 from .outcome import Outcome
 from .policies import EVERYTHING
@@ -54,6 +54,22 @@ def compared(outcomes: Iterable[Outcome]) -> list[Row]:
         if everything is not None:
             bases.setdefault((model, policy), []).append((own, everything))
     return [Row(total=one, relative_usd=_ratio(bases.get((one.model, one.policy), []))) for one in totals(outcomes)]
+
+
+ALL_MODELS: Final = "all models"
+
+
+def over_all_models(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes as those of one model, so that they add up; none where there is but one model.
+
+    For recordings that were each made with a model of its own.
+    """
+    if len({one.model for one in outcomes}) < 2:
+        return []
+    return [
+        replace(one, model=ALL_MODELS, transcript_id=f"{one.transcript_id} ({one.model})", steps=(), compressions=())
+        for one in outcomes
+    ]
 
 
 def cheapest(rows: Sequence[Row]) -> list[Cheapest]:

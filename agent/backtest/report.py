@@ -11,15 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .comparison import Row, cheapest, compared
+from .comparison import Row, cheapest, compared, over_all_models
 from .outcome import Outcome
 from .parallel import Failure
 from .policies import EVERYTHING
 
 
-def print_report(console: Console, outcomes: Sequence[Outcome], failures: Sequence[Failure]) -> None:
-    """Print the sums, what is cheapest, and what could not be run."""
-    rows = compared(outcomes)
+def print_report(
+    console: Console, outcomes: Sequence[Outcome], failures: Sequence[Failure], *, adds_models: bool = False
+) -> None:
+    """Print the sums, what is cheapest, and what could not be run; with `adds_models` also sums over all models."""
+    rows = compared([*outcomes, *(over_all_models(outcomes) if adds_models else ())])
     for model, of_model in groupby(rows, key=attrgetter("total.model")):
         found = list(of_model)
         _line(console, f"{model}: {_extent(found)}")
@@ -34,9 +36,11 @@ def print_report(console: Console, outcomes: Sequence[Outcome], failures: Sequen
         _line(console, f"left out: {failure.source}{at}: {failure.error}")
 
 
-def report_as_dict(outcomes: Sequence[Outcome], failures: Sequence[Failure]) -> dict[str, Any]:
+def report_as_dict(
+    outcomes: Sequence[Outcome], failures: Sequence[Failure], *, adds_models: bool = False
+) -> dict[str, Any]:
     """Return everything as JSON values, without any message text."""
-    rows = compared(outcomes)
+    rows = compared([*outcomes, *(over_all_models(outcomes) if adds_models else ())])
     by_model = [(model, list(found)) for model, found in groupby(rows, key=attrgetter("total.model"))]
     return {
         "totals": [row.as_dict() for row in rows],
@@ -81,7 +85,9 @@ def _priced(row: Row) -> str:
 def _extent(rows: Sequence[Row]) -> str:
     first = rows[0].total
     facts = f"{first.probes:,} fact{'s' * (first.probes != 1)} used again"
-    counted = f"{first.runs:,} transcript{'s' * (first.runs != 1)}, {first.requests:,} requests, {facts}"
+    counted = (
+        f"{first.runs:,} run{'s' * (first.runs != 1)}, {first.requests:,} request{'s' * (first.requests != 1)}, {facts}"
+    )
     return counted if first.is_price_known else f"{counted}; nobody knows its price: dollars are by a default one"
 
 
