@@ -53,12 +53,14 @@ class StartedCall:
         return self._work.done() or self._is_orphan
 
     def take(self) -> ModelReply:
-        """Return the answer.
+        """Return the answer; a call that is not done is let go.
 
         Raises:
             SummaryError: The call failed.
             CallLostError: It is not done, or never will be.
         """
+        if not self._work.done():
+            self.drop()
         reply, failure = self._outcome()
         self.book()
         if failure is not None:
