@@ -1,0 +1,222 @@
+"""The memory beside its peers: the same conversations, counter, summariser, cache model and prices for all.
+
+Each peer runs in an environment of its own (`environments.py` makes them); what it would have sent is then measured by
+the backtest's engine, as the memory is. No model is called, and nothing reaches a network.
+
+    python benchmarks/peers/environments.py
+    python benchmarks/peers/compare.py [CORPUS] [--quick] [--only NAME] [--json FILE] [--write docs/benchmarks.md]
+
+`--quick` takes about two minutes, everything about half an hour the first time; what a peer did is kept beside its
+environment, and a second run only measures again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from agent.backtest.recording import recording_of  # noqa: E402
+from agent.transcripts import Transcript  # noqa: E402
+from benchmarks.loops import react_loop  # noqa: E402
+from benchmarks.peers import tables  # noqa: E402
+from benchmarks.peers.conversations import LOOP_MESSAGES, customer_service_loop, recorded  # noqa: E402
+from benchmarks.peers.environments import PEERS, Peer, folder_of, is_installed  # noqa: E402
+from benchmarks.peers.measuring import (  # noqa: E402
+    Failed,
+    Result,
+    Task,
+    Trial,
+    measure_all,
+    paces_of_peers,
+    play_all,
+)
+from benchmarks.peers.policies import pace_of_memory  # noqa: E402
+from benchmarks.peers.settings import Own, Setting, curve_settings, own_settings, peers_settings  # noqa: E402
+from benchmarks.peers.summaries import Kind  # noqa: E402
+from benchmarks.peers.verdicts import Overhead, overhead  # noqa: E402
+from memory.tokens import TiktokenCounter  # noqa: E402
+
+MODELS = ("gpt-5", "claude-sonnet-4-5", "gemini-2.5-pro")
+QUICK_CONVERSATIONS = 4
+QUICK_LOOP_MESSAGES = 300
+PACE_MESSAGES = 600
+PACE_TOKENS = 100
+"""Of a message, in the loop on which time is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What was asked for."""
+
+    corpus: Path
+    folder: Path
+    peers: tuple[Peer, ...]
+    settings: tuple[Setting, ...]
+    own: tuple[Own, ...]
+    models: tuple[str, ...]
+    is_quick: bool
+    processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Everything that was measured."""
+
+    loop: dict[Kind, list[Result]]
+    recorded: list[Result]
+    overheads: list[Overhead]
+    failures: list[Failed]
+    missing: list[str]
+    """Peers that are not installed."""
+    seconds: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables, and write them where told to; return 2 without a corpus."""
+    options = _options().parse_args(arguments)
+    order = _order(options)
+    loop = customer_service_loop(order.corpus, message_count=QUICK_LOOP_MESSAGES if order.is_quick else LOOP_MESSAGES)
+    if loop is None:
+        print(f"no corpus at {order.corpus}: give its folder, or set ALOOP_CORPUS", file=sys.stderr)
+        return 2
+    findings = _found(order, loop)
+    text = tables.written(findings, order, command=_command(options))
+    print(text)
+    if options.json:
+        options.json.write_text(json.dumps(_as_json(findings)), encoding="utf-8")
+    if options.write:
+        tables.put_between_marks(options.write, text)
+    return 0
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(os.environ.get("ALOOP_CORPUS", ROOT.parent / "shared" / "corpus"))
+    parser.add_argument("corpus", nargs="?", type=Path, default=default, help="folder of recorded transcripts")
+    parser.add_argument("--quick", action="store_true", help="few conversations, one model, no times")
+    parser.add_argument("--only", default="", help="peers whose name contains this")
+    parser.add_argument("--folder", help="where the environments lie")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, help="write everything that was measured there")
+    parser.add_argument("--write", type=Path, help="put the tables between the marks of this page")
+    return parser
+
+
+def _order(options: argparse.Namespace) -> Order:
+    folder = folder_of(options.folder)
+    peers = tuple(peer for peer in PEERS if options.only in peer.name and is_installed(peer, folder))
+    names = {peer.name for peer in peers}
+    return Order(
+        corpus=options.corpus,
+        folder=folder,
+        peers=peers,
+        settings=tuple(one for one in peers_settings() if one.peer in names),
+        own=tuple(own_settings()),
+        models=MODELS[:1] if options.quick else MODELS,
+        is_quick=options.quick,
+        processes=options.processes,
+    )
+
+
+def _found(order: Order, loop: Transcript) -> Findings:
+    began = time.perf_counter()
+    transcripts = recorded(order.corpus)
+    if order.is_quick:
+        transcripts = transcripts[:: max(1, len(transcripts) // QUICK_CONVERSATIONS)]
+    kinds: tuple[Kind, ...] = ("extractive",) if order.is_quick else ("extractive", "stub")
+    failures: list[Failed] = []
+    on_loop = {kind: _measured(order, [loop], kind, (*order.own, *curve_settings()), failures) for kind in kinds}
+    on_recorded = _measured(order, transcripts, "extractive", order.own, failures)
+    return Findings(
+        loop=on_loop,
+        recorded=on_recorded,
+        overheads=[] if order.is_quick else _overheads(order),
+        failures=failures,
+        missing=[peer.name for peer in PEERS if not is_installed(peer, order.folder)],
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _measured(
+    order: Order, transcripts: Sequence[Transcript], kind: Kind, own: Sequence[Own], failures: list[Failed]
+) -> list[Result]:
+    """Play and measure some conversations; tell on stderr how far it is."""
+    settings = [one for one in order.settings if kind == "extractive" or one.family == "summary"]
+    tasks = [_task(order, part, one, kind) for one in settings for part in _parts(transcripts)]
+    for number, _ in enumerate(play_all(tasks, processes=order.processes), start=1):
+        _tell(f"played {number} of {len(tasks)} ({kind})")
+    trials = [
+        Trial(
+            transcript=one,
+            settings=tuple(settings),
+            own=tuple(own),
+            models=order.models,
+            kind=kind,
+            folder=order.folder,
+        )
+        for one in transcripts
+    ]
+    found: list[Result] = []
+    for number, results in enumerate(measure_all(trials, processes=order.processes), start=1):
+        _tell(f"measured {number} of {len(trials)} ({kind})")
+        found += (one for one in results if isinstance(one, Result))
+        failures += (one for one in results if isinstance(one, Failed))
+    return found
+
+
+def _task(order: Order, transcripts: Sequence[Transcript], setting: Setting, kind: Kind) -> Task:
+    peer = next(peer for peer in order.peers if peer.name == setting.peer)
+    return Task(peer=peer, settings=(setting,), recordings=tuple(transcripts), kind=kind, folder=order.folder)
+
+
+def _parts(transcripts: Sequence[Transcript], size: int = 35) -> Iterable[Sequence[Transcript]]:
+    return [transcripts[start : start + size] for start in range(0, len(transcripts), size)]
+
+
+def _overheads(order: Order) -> list[Overhead]:
+    """Measure times on a made-up loop, one after the other."""
+    messages = react_loop(PACE_MESSAGES, mean_tokens=PACE_TOKENS, count=TiktokenCounter().count_text)
+    made_up = Transcript(id="made-up", source="", dialect="openai_chat", messages=tuple(messages))
+    recording = recording_of(made_up)
+    size = sum(len(json.dumps(message, ensure_ascii=False).encode()) for message in messages)
+    requests = [request.index for request in recording.requests]
+    found = []
+    for own in order.own:
+        _tell(f"timing {own.name}")
+        found.append(
+            overhead(own.name, pace_of_memory(own.config, messages, requests), conversation_bytes=size, is_own=True)
+        )
+    for setting, pace in paces_of_peers(order.settings, recording, order.folder, limit_seconds=60.0):
+        _tell(f"timed {setting.name}")
+        found.append(overhead(setting.name, pace, conversation_bytes=size, is_own=False))
+    return found
+
+
+def _tell(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def _command(options: argparse.Namespace) -> str:
+    return "python benchmarks/peers/compare.py" + (" --quick" if options.quick else "")
+
+
+def _as_json(findings: Findings) -> dict[str, Any]:
+    values = asdict(findings)
+    for results in (*values["loop"].values(), values["recorded"]):
+        for result in results:
+            del result["outcome"]["steps"], result["outcome"]["compressions"]
+    return values
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
