@@ -116,6 +116,17 @@ def test_an_unreadable_file_is_told_and_the_others_go_on(aloop: Aloop, loop: Pat
     assert "gpt-5.1: 1 run" in done.out
 
 
+def test_what_a_lenient_reading_leaves_out_is_told(aloop: Aloop, tmp_path: Path) -> None:
+    path = tmp_path / "half.jsonl"
+    lines = [json.dumps(message) for message in a_loop(10).messages]
+    path.write_text("\n".join([*lines, '{"role": "ass']), encoding="utf-8")
+
+    strict, lenient = (aloop(*alone(path, "--policy", "none", *more)) for more in ([], ["--lenient"]))
+
+    assert (strict.code, lenient.code) == (2, 0)
+    assert "half.jsonl:11 is no JSON" in lenient.out
+
+
 def test_a_transcript_without_an_answer_leaves_nothing_to_compare(aloop: Aloop, tmp_path: Path) -> None:
     path = tmp_path / "asked.json"
     path.write_text(json.dumps([{"role": "user", "content": "Anybody?"}]), encoding="utf-8")

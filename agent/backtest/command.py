@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,13 +15,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from config import load
 from memory.dialects import dialect_named
-from memory.errors import ConfigError, TranscriptError
-from memory.messages import DialectName
+from memory.errors import ConfigError
 
 from ..reports import json_text
-from ..transcripts import Transcript, parse_transcripts, read_transcripts
+from .sources import Source, found_logs, processes_for
 
 if TYPE_CHECKING:
+    from ..transcripts import Transcript
     from .outcome import Outcome, Policy
     from .parallel import Failure, Job
 
@@ -100,9 +98,10 @@ def backtest_command(
         keeps_steps=as_json or html is not None,
         is_extractive=summariser == "extractive",
     )
-    source = _Source(files or [], None if dialect is None else dialect_named(dialect).name, is_lenient)
+    source = Source(files or [], None if dialect is None else dialect_named(dialect).name, is_lenient)
     if not files:
-        source.paths = _found_logs(Console(stderr=True, highlight=False))
+        source.paths = found_logs(Console(stderr=True, highlight=False, markup=False))
+        source.is_lenient = True  # the last line of a session that is still going on may be half written
     if html is not None:
         _refuse_unwritable(html)
     outcomes, failures = _results(source, order)
@@ -139,39 +138,6 @@ class _Order:
         )
 
 
-@dataclass(slots=True)
-class _Source:
-    """The files, read one after the other as their conversations are asked for."""
-
-    paths: Sequence[str]
-    dialect: DialectName | None
-    is_lenient: bool
-    unreadable: list[dict[str, str]] = field(default_factory=list)
-    """Files that could not be read, each with the reason."""
-    shares: list[float] = field(default_factory=list)
-    """Of each conversation that was handed out: which part it is of its file, and of unreadable ones before that."""
-
-    def __iter__(self) -> Iterator[Transcript]:
-        files = 0
-        for path in self.paths:
-            found, files = self._read(path), files + 1
-            if found:
-                self.shares += [files / len(found)] * len(found)
-                files = 0
-            yield from found
-
-    def _read(self, path: str) -> list[Transcript]:
-        try:
-            if path == "-":
-                content = sys.stdin.buffer.read()
-                return parse_transcripts(content, "standard input", dialect=self.dialect, is_lenient=self.is_lenient)
-            return read_transcripts(path, dialect=self.dialect, is_lenient=self.is_lenient)
-        except TranscriptError as error:
-            Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
-            self.unreadable.append({"source": path, "error": str(error)})
-            return []
-
-
 def _policies(names: Sequence[str] | None, thresholds: Sequence[str] | None, summariser: str) -> tuple[Policy, ...]:
     from .policies import DEFAULT_POLICIES, THRESHOLD_TOKENS, policies_named
 
@@ -204,36 +170,19 @@ def _number(name: str, text: str) -> float:
     return number
 
 
-def _found_logs(console: Console) -> list[str]:
-    """Return this machine's own session logs, and say how many there are of which tool, and where."""
-    from .logs import find_logs
-
-    logs = find_logs()
-    if not logs:
-        raise ConfigError(
-            "no session logs of Claude Code, Codex or Gemini CLI are found in this home folder; "
-            "name the files: aloop backtest FILE..."
-        )
-    for tool, count in Counter(log.tool for log in logs).items():
-        newest = next(log for log in logs if log.tool == tool)
-        console.print(f"{tool}: {count:,} session log{'s' * (count != 1)}, the newest {newest.path}", soft_wrap=True)
-    console.print("They are read here; nothing is sent anywhere.", soft_wrap=True)
-    return [str(log.path) for log in logs]
-
-
 def _refuse_unwritable(path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"--html must name a file in a folder that exists, got {str(path)!r}", field="html")
 
 
-def _results(source: _Source, order: _Order) -> tuple[list[Outcome], list[Failure]]:
+def _results(source: Source, order: _Order) -> tuple[list[Outcome], list[Failure]]:
     from .parallel import executor_for, run_all
 
     outcomes: list[Outcome] = []
     failures: list[Failure] = []
     with (
         _progress(len(source.paths)) as advance,
-        executor_for(processes=order.processes or _processes(source.paths), dask=order.dask) as (executor, workers),
+        executor_for(processes=order.processes or processes_for(source.paths), dask=order.dask) as (executor, workers),
     ):
         results = run_all(map(order.job, source), executor, workers=workers)
         for number, (found, failed) in enumerate(results):
@@ -241,17 +190,6 @@ def _results(source: _Source, order: _Order) -> tuple[list[Outcome], list[Failur
             failures += failed
             advance(source.shares[number])
     return outcomes, failures
-
-
-def _processes(paths: Sequence[str]) -> int:
-    """Return how many processes to start: one where starting others would take longer than the work."""
-    from .parallel import cores
-
-    size = sum(path.stat().st_size for path in map(Path, paths) if path.is_file())
-    return cores() if size > _SMALL_BYTES else 1
-
-
-_SMALL_BYTES = 500_000
 
 
 @contextmanager
@@ -267,7 +205,7 @@ def _progress(total: int) -> Iterator[Callable[[float], None]]:
         yield lambda share: progress.advance(task, share)
 
 
-def _nothing(source: _Source, failures: Iterable[Failure]) -> int:
+def _nothing(source: Source, failures: Iterable[Failure]) -> int:
     console = Console(stderr=True, highlight=False, markup=False)
     for failure in failures:
         console.print(f"error: {failure.source}: {failure.error}", soft_wrap=True)
@@ -291,7 +229,7 @@ def _write_page(path: Path, outcomes: Sequence[Outcome], order: _Order) -> None:
 
 
 def _show(
-    outcomes: Sequence[Outcome], failures: Sequence[Failure], source: _Source, order: _Order, *, as_json: bool
+    outcomes: Sequence[Outcome], failures: Sequence[Failure], source: Source, order: _Order, *, as_json: bool
 ) -> None:
     from .report import print_report, report_as_dict
 
@@ -300,6 +238,9 @@ def _show(
     adds_models = not order.models
     if as_json:
         values: dict[str, Any] = report_as_dict(outcomes, failures, adds_models=adds_models)
-        console.out(json_text(values | {"unreadable": source.unreadable}), highlight=False)
+        values |= {"unreadable": source.unreadable, "skipped": source.skipped}
+        console.out(json_text(values), highlight=False)
     else:
         print_report(console, outcomes, failures, adds_models=adds_models)
+        for sentence in source.skipped:
+            console.print(sentence, markup=False, soft_wrap=True)

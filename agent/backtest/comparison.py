@@ -49,8 +49,8 @@ def compared(outcomes: Iterable[Outcome]) -> list[Row]:
     outcomes = list(outcomes)
     usd = {(one.model, one.policy, one.source, one.transcript_id): one.usd for one in outcomes}
     bases: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for (model, policy, *transcript), own in usd.items():
-        everything = usd.get((model, EVERYTHING, *transcript))
+    for (model, policy, source, transcript_id), own in usd.items():
+        everything = usd.get((model, EVERYTHING, source, transcript_id))
         if everything is not None:
             bases.setdefault((model, policy), []).append((own, everything))
     return [Row(total=one, relative_usd=_ratio(bases.get((one.model, one.policy), []))) for one in totals(outcomes)]

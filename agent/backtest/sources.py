@@ -1,0 +1,81 @@
+"""Where the transcripts of a backtest come from: named files, standard input, or this machine's own session logs."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from memory.errors import ConfigError, TranscriptError
+from memory.messages import DialectName
+
+from ..transcripts import Transcript, parse_transcripts, read_transcripts
+from .logs import find_logs
+
+
+@dataclass(slots=True)
+class Source:
+    """The files, read one after the other as their conversations are asked for."""
+
+    paths: Sequence[str]
+    dialect: DialectName | None
+    is_lenient: bool
+    unreadable: list[dict[str, str]] = field(default_factory=list)
+    """Files that could not be read, each with the reason."""
+    skipped: list[str] = field(default_factory=list)
+    """What a lenient reading left out, a sentence each."""
+    shares: list[float] = field(default_factory=list)
+    """Of each conversation that was handed out: which part it is of its file, and of unreadable ones before that."""
+
+    def __iter__(self) -> Iterator[Transcript]:
+        files = 0
+        for path in self.paths:
+            found, files = self._read(path), files + 1
+            if found:
+                self.skipped += found[0].skipped  # a file's, the same for each of its conversations
+                self.shares += [files / len(found)] * len(found)
+                files = 0
+            yield from found
+
+    def _read(self, path: str) -> list[Transcript]:
+        try:
+            if path == "-":
+                content = sys.stdin.buffer.read()
+                return parse_transcripts(content, "standard input", dialect=self.dialect, is_lenient=self.is_lenient)
+            return read_transcripts(path, dialect=self.dialect, is_lenient=self.is_lenient)
+        except TranscriptError as error:
+            Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
+            self.unreadable.append({"source": path, "error": str(error)})
+            return []
+
+
+def found_logs(console: Console) -> list[str]:
+    """Return this machine's own session logs, and say how many there are of which tool, and where."""
+    logs = find_logs()
+    if not logs:
+        raise ConfigError(
+            "no session logs of Claude Code, Codex or Gemini CLI are found in this home folder; "
+            "name the files: aloop backtest FILE..."
+        )
+    for tool, count in Counter(log.tool for log in logs).items():
+        newest = next(log for log in logs if log.tool == tool)
+        console.print(f"{tool}: {count:,} session log{'s' * (count != 1)}, the newest {newest.path}", soft_wrap=True)
+    console.print("They are read here; nothing is sent anywhere.", soft_wrap=True)
+    return [str(log.path) for log in logs]
+
+
+def processes_for(paths: Sequence[str]) -> int:
+    """Return how many processes to start: one where starting others would take longer than the work."""
+    from .parallel import cores  # with all that it imports, which a command's help should not cost
+
+    size = sum(path.stat().st_size for path in map(Path, paths) if path.is_file())
+    return cores() if size > _SMALL_BYTES else 1
+
+
+_SMALL_BYTES = 500_000
+
+
