@@ -36,6 +36,7 @@ KEYS: Final[Mapping[str, str]] = MappingProxyType(
         "MEMORY_PROTECTED_TOOLS": "protected_tools",
         "MEMORY_TOOL_POLICIES": "tool_policies",
         "MEMORY_MAX_RESULT_TOKENS": "max_result_tokens",
+        "MEMORY_SUMMARY_PREFIX": "summary_prefix",
         "MEMORY_SUMMARY_TIMEOUT_SECONDS": "summary_timeout_seconds",
         "MEMORY_SUMMARY_INPUT_TOKENS": "summary_input_tokens",
         "MEMORY_PRESET": "preset",

@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     protected_tools: Annotated[tuple[str, ...] | None, BeforeValidator(_names_from_text)] = None
     tool_policies: Annotated[dict[str, str] | None, BeforeValidator(_pairs_from_text)] = None
     max_result_tokens: Annotated[int | None, BeforeValidator(none_from_word)] = None
+    summary_prefix: Annotated[bool | None, BeforeValidator(none_from_word)] = None
     summary_timeout_seconds: float | None = None
     summary_input_tokens: int | None = None
 

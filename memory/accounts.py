@@ -69,6 +69,11 @@ class Accounts:
             return 1.0
         return self.ledger.cache_rules.alive(self._clock() - self._sent_at)
 
+    def cached_tokens(self, *, cache_alive: float | None) -> int:
+        """Return how much of the last request the provider's cache is expected to hold; 0 before the first."""
+        alive = self.ledger.alive(self.cache_alive) if cache_alive is None else cache_alive
+        return int(self._size.whole(self._repeated_tokens) * alive) if self._repeated_tokens else 0
+
     def outlook(self, window: Window, *, remaining_requests: float, cache_alive: float | None) -> Outlook:
         """Return what is known of the requests to come; `cache_alive` overrides what the clock says."""
         rates = self.tracker.rates(self.model, input_tokens=self._size.whole(window.tokens))

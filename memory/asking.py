@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from .errors import ConfigError, SummaryError
-from .llm import ModelCall, ModelReply
-from .messages import LLMMessage
+from .llm import ModelCall, ModelReply, Prefix
+from .messages import DialectName, LLMMessage
 from .started import TooSlowError
 
 Answer = TypeVar("Answer")
@@ -45,8 +45,19 @@ class Llm:
         self._given = given
         self._target = target
         self._call_async: Callable[..., Awaitable[Any]] | None = getattr(target, "call_async", None)
-        own_model = getattr(target, "model", None)
-        self.model: str | None = model or (own_model if isinstance(own_model, str) else None)
+        self.model: str | None = model or _named(target)
+        """What writes summaries of messages that are quoted to it."""
+        self.own_model = _named(given)
+        """The model of what was given, before any `compression_model`."""
+
+    def extends(self, dialect: DialectName) -> bool:
+        """Whether it takes an agent's own messages in this format, so that a call may have a prefix of them."""
+        takes = getattr(self._given, "call_async", None) is not None
+        return takes and getattr(self._given, "dialect", None) == dialect
+
+    def model_for(self, call: ModelCall) -> str | None:
+        """Return the model that answers a call."""
+        return self.model if call.prefix is None else self.own_model
 
     def is_made_of(self, llm: object) -> bool:
         """Whether this was made of that model."""
@@ -93,6 +104,8 @@ class Llm:
             raise _failed(error) from error
 
     async def _ask(self, call: ModelCall) -> object:
+        if call.prefix is not None:
+            return await self._ask_behind(call.prefix, call.max_output_tokens)
         if self._call_async is not None:
             messages = [LLMMessage("system", call.instructions), LLMMessage("user", call.prompt)]
             return await self._call_async(messages, tools=None, max_tokens=call.max_output_tokens)
@@ -107,6 +120,13 @@ class Llm:
             raise failure
         return await answer if inspect.isawaitable(answer) else answer
 
+    async def _ask_behind(self, prefix: Prefix, max_output_tokens: int) -> object:
+        """Ask the agent's own model just as the agent does, so that the provider finds the prefix in its cache."""
+        options = {"system": prefix.system} if prefix.system else {}
+        ask: Callable[..., Awaitable[Any]] = self._given.call_async  # type: ignore[attr-defined]  # see extends
+        messages = [*prefix.messages, prefix.instruction]
+        return await ask(messages, tools=prefix.tools or None, max_tokens=max_output_tokens, **options)
+
 
 def _switched(target: object, model: str) -> object:
     with_model = getattr(target, "with_model", None)
@@ -118,6 +138,11 @@ def _switched(target: object, model: str) -> object:
         f"compression_model={model!r} cannot be used: this llm ({type(target).__name__}) has no `with_model(name)`. "
         "Give it one, or pass `summarizer=ModelSummarizer(…)` with a model of its own."
     )
+
+
+def _named(target: object) -> str | None:
+    name = getattr(target, "model", None)
+    return name if isinstance(name, str) else None
 
 
 def _one_prompt(call: ModelCall) -> str:
@@ -163,6 +188,7 @@ def _reply(answer: object) -> ModelReply:
         text=_text(content),
         stop_reason=stop_reason if isinstance(stop_reason, str) else None,
         response=answer,
+        has_calls=bool(getattr(answer, "tool_calls", None)),
     )
 
 

@@ -20,6 +20,7 @@ from .dialects import DIALECTS, detect
 from .errors import SummaryError
 from .events import Degraded
 from .extract import Source
+from .live_prefix import LiveContext, PrefixSummarizer, fresh_tokens
 from .llm import Steps, adrive, drive
 from .messages import Dialect, Reading, ToolCall
 from .native import like, to_wire, unwrap
@@ -120,6 +121,8 @@ class View:
     """The entries are a part of a conversation; its newest messages are elsewhere."""
     strips_reasoning: bool = False
     """The model takes signed reasoning only behind the messages that it was made behind (`binds_reasoning`)."""
+    live: LiveContext | None = None
+    """What the loop sends, where a summary request may extend it."""
 
 
 class WorkingMemoryCompressor:
@@ -155,6 +158,7 @@ class WorkingMemoryCompressor:
         self.archive: Archive = archive if archive is not None else InMemoryArchive()
         self.strategy = strategy or self._configured_strategy()
         self._summarizers = self._ladder(summarizer)
+        self._has_own_summarizer = summarizer is not None
         self._standalone_count = 0
 
     def plan(self, view: View) -> Plan:
@@ -173,9 +177,11 @@ class WorkingMemoryCompressor:
         degradations: list[Degraded] = []
         summary: Summary | None = None
         if plan.with_action(Action.SUMMARISE):
-            for summarizer, following in zip(self._summarizers, [*self._rest(), "masking"], strict=True):
+            request = self._request(plan, view)
+            ladder = [*self._on_prefix(plan, view, request), *self._summarizers]
+            for summarizer, following in zip(ladder, [*(s.method for s in ladder[1:]), "masking"], strict=True):
                 try:
-                    summary = yield from summarizer.summarize(self._request(plan, view))
+                    summary = yield from summarizer.summarize(request)
                     return self._checked(plan, view, summary, degradations)
                 except Exception as error:  # noqa: BLE001 - a summariser of the user's own may raise anything
                     degradations.append(Degraded(failed=summarizer.method, next=following, reason=_reason(error)))
@@ -345,8 +351,21 @@ class WorkingMemoryCompressor:
             )
         return (*ladder, ExtractiveSummarizer())
 
-    def _rest(self) -> list[str]:
-        return [summarizer.method for summarizer in self._summarizers[1:]]
+    def _on_prefix(self, plan: Plan, view: View, request: SummaryRequest) -> list[Summarizer]:
+        """Return the summariser that extends the loop's own context, where that is possible and the cheaper way."""
+        if view.live is None or self._has_own_summarizer:
+            return []
+        quoted = fresh_tokens(request, piece_tokens=self.config.summary_input_tokens)
+        if not view.live.is_chosen(output_tokens=request.target_tokens, fresh_tokens=quoted):
+            return []
+        summarizer = PrefixSummarizer(
+            context=view.live,
+            entries=view.entries,
+            gone=_summarised(plan),
+            dialect=view.dialect,
+            timeout_seconds=self.config.summary_timeout_seconds,
+        )
+        return [summarizer] if summarizer.can_ask(request) else []
 
     def _archive_all(self, plan: Plan) -> None:
         # Archive first: if the splice never happens, a message exists twice; the other order could lose it.

@@ -167,6 +167,10 @@ class MemoryConfig:
     """A tool result longer than this enters the context in part, head and tail with its reference, whatever the
     strategy; the archive has it whole. At least 200. None: no limit. Tools with the policy `keep` have none either."""
 
+    summary_prefix: bool | None = None
+    """Have the agent's own model write summaries behind the context that it has just been sent, at the price of cached
+    input. None: where that costs less than quoting the messages to `compression_model`. False: never."""
+
     summary_timeout_seconds: float = 60.0
     """How long one summary request may take before the next kind of summary is tried."""
 
@@ -413,6 +417,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "max_result_tokens": _Rule(
         lambda value: value is None or _whole(200).accepts(value), "a whole number of tokens, 200 or more, or none"
     ),
+    "summary_prefix": _Rule(lambda value: value is None or isinstance(value, bool), "true, false or none"),
     "summary_timeout_seconds": _Rule(lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
     "summary_input_tokens": _whole(100),
 }

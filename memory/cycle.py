@@ -7,7 +7,7 @@ the result in place. Nothing changes before a result is complete, valid and smal
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,8 @@ from .economy import Economy
 from .errors import ContextOverflowError, InvalidMessagesError, StalePlanError, SummaryError
 from .events import Compressed, Degraded, Event, FloorReached, Trigger
 from .limits import Limits
+from .live_context import live_context
+from .live_prefix import LiveContext
 from .llm import Work
 from .messages import Dialect
 from .placing import changed_end, placed, stands
@@ -55,6 +57,8 @@ class CompressionCycle:
         self.limits = Limits(config)
         self.is_running = False
         """Somebody waits for a summary."""
+        self.sent: Callable[[], Sequence[object]] = lambda: window.context
+        """Returns what is sent for the window; the manager sets it where that is more than the messages."""
         self.memory: CompressedMemory | None = None
         """What the last compression made."""
         self.compressed_this_turn = False
@@ -304,7 +308,9 @@ class CompressionCycle:
         usage = Usage(
             input_tokens=sum(decision.tokens_before for decision in gone), output_tokens=plan.summary_target_tokens
         )
-        return self._accounts.tracker.cost_of(usage, model=llm.model)
+        fresh_usd = self._accounts.tracker.cost_of(usage, model=llm.model)
+        live = self._live()
+        return fresh_usd if live is None else min(fresh_usd, live.extending_usd(output_tokens=usage.output_tokens))
 
     def _is_worth_it(self, plan: Plan, trigger: Trigger) -> bool:
         gain = plan.tokens_before - plan.tokens_after
@@ -354,9 +360,10 @@ class CompressionCycle:
         return int(tokens * min(share, _REFUSED_SHARE))
 
     def _order(self, plan: Plan, trigger: Trigger, appraisal: Appraisal | None = None) -> Order:
+        view = self._view(is_forced=trigger in ("limit", "refusal"))
         return Order(
             plan=plan,
-            view=self._view(is_forced=trigger in ("limit", "refusal")),
+            view=replace(view, live=self._live()),
             trigger=trigger,
             appraisal=appraisal,
             spent_usd=self._accounts.tracker.compression_cost,
@@ -495,6 +502,7 @@ class CompressionCycle:
             saved_usd_per_request=(before - self.tokens) * self._accounts.usd_per_token(self._window),
             stripped_count=compaction.memory.stripped_count,
             appraisal=order.appraisal,
+            summary_from=compaction.summary.made_from if compaction.summary is not None else None,
         )
 
     def _view(self, *, is_forced: bool, share: float = 1.0) -> View:
@@ -509,6 +517,19 @@ class CompressionCycle:
             task=self._window.task,
             is_forced=is_forced,
             strips_reasoning=self._strips_reasoning,
+        )
+
+    def _live(self) -> LiveContext | None:
+        return live_context(
+            self._config,
+            self.sent,
+            self._window,
+            self._size,
+            self._accounts,
+            llm=self._compressor.llm,
+            model=self._accounts.model or self._model,
+            dialect=self.dialect.name,
+            limit_tokens=self.limits.max_context_tokens,
         )
 
     @property

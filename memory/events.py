@@ -44,6 +44,9 @@ class Compressed:
     """Messages that lost signed reasoning, because it is bound to messages that this compression changed."""
     in_background: bool = False
     """The summary was written while the loop went on."""
+    summary_from: Literal["prefix", "fresh"] | None = None
+    """What the model that wrote the summary read: the loop's own context, or messages quoted to it, whichever was
+    cheaper. None: no model wrote one."""
     late_count: int = 0
     """Messages that came while it was written; they stand behind it as they are."""
 

@@ -215,7 +215,7 @@ class SummaryMeter:
         """
         if self._limit_usd is None:
             return
-        estimate = Usage(input_tokens=self._input_tokens(call), output_tokens=call.max_output_tokens // 2)
+        estimate = self._estimate(call, output_tokens=call.max_output_tokens // 2)
         cost = self._tracker.cost_of(estimate, model=model)
         if self._tracker.total_cost + cost > self._limit_usd:
             self._on_refusal(cost)
@@ -230,11 +230,18 @@ class SummaryMeter:
             reported = None
         answer = reply.text if reply is not None else ""
         self._tracker.record(
-            reported or Usage(input_tokens=self._input_tokens(call), output_tokens=self._counter.count_text(answer)),
+            reported or self._estimate(call, output_tokens=self._counter.count_text(answer)),
             model=read_model(response) or model,
             purpose="summary",
             is_estimate=reported is None,
         )
 
-    def _input_tokens(self, call: ModelCall) -> int:
-        return self._counter.count_text(f"{call.instructions}\n{call.prompt}")
+    def _estimate(self, call: ModelCall, *, output_tokens: int) -> Usage:
+        asked = self._counter.count_text(f"{call.instructions}\n{call.prompt}")
+        if call.prefix is None:
+            return Usage(input_tokens=asked, output_tokens=output_tokens)
+        return Usage(
+            input_tokens=call.prefix.tokens + asked,
+            output_tokens=output_tokens,
+            cache_read_tokens=call.prefix.cached_tokens,
+        )

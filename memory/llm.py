@@ -6,11 +6,11 @@ The core does no I/O: whatever needs a model is a generator that yields a `Model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 from .errors import SummaryError
 from .started import StartedCall, TooSlowError
@@ -22,13 +22,30 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prefix:
+    """The context that the agent's model has just been sent, to be sent once more with an instruction behind it."""
+
+    messages: tuple[object, ...] = field(repr=False)
+    """The very objects of the loop, in its model's format."""
+    instruction: object = field(repr=False)
+    system: str | None = field(repr=False)
+    tools: Sequence[Mapping[str, Any]] | None = field(repr=False)
+    tokens: int
+    """Size of the request without the instruction."""
+    cached_tokens: int
+    """What of it the provider's cache is expected to hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall:
-    """A request to a model: no tools, bounded output, bounded time."""
+    """A request to a model: bounded output, bounded time, and no tools but those of a prefix."""
 
     instructions: str
     prompt: str
     max_output_tokens: int
     timeout_seconds: float
+    prefix: Prefix | None = None
+    """Set: the agent's own model is asked, behind this context; the prompt is what its instruction says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +56,8 @@ class ModelReply:
     stop_reason: str | None = None
     response: object | None = None
     """The model's own response object, where it has one: its usage is read from here."""
+    has_calls: bool = False
+    """The model calls tools."""
 
 
 Steps: TypeAlias = Generator[ModelCall, ModelReply, Result]
@@ -117,7 +136,7 @@ class _Answered:
 def _metered(call: ModelCall, llm: Llm | None, meter: Meter | None) -> Iterator[_Answered]:
     """Ask the meter before a call and tell it after; a call that ran out of time was billed, one refused was not."""
     answered = _Answered()
-    model = llm.model if llm is not None else None
+    model = llm.model_for(call) if llm is not None else None
     if meter is not None:
         meter.before(call, model)
     try:

@@ -140,6 +140,7 @@ class MemoryManager:
         )
         self._followed = Followed()
         self._breakpoints = Breakpoints(self._window, self._size, is_wanted=self.config.cache_breakpoints)
+        self._cycle.sent = lambda: self._breakpoints.context(self.dialect)
 
     # --- One turn -----------------------------------------------------------------------------------------------------
 

@@ -21,8 +21,13 @@ class RequestSize:
         self.has_cache_breakpoint = False
         """Whether one of these carries a prompt-cache mark of the caller's."""
         self._counter = counter
-        self._beside: tuple[object, object] = (None, None)
+        self._beside: tuple[object | None, Sequence[Mapping[str, Any]] | None] = (None, None)
         self._calibration = Calibration()
+
+    @property
+    def beside(self) -> tuple[object | None, Sequence[Mapping[str, Any]] | None]:
+        """The system prompt and the tools that travel beside the messages."""
+        return self._beside
 
     def set_beside(self, system: object | None, tools: Sequence[Mapping[str, Any]] | None) -> bool:
         """Say what travels beside the messages from now on. Return whether that is something else than before."""

@@ -37,7 +37,7 @@ def astart(call: ModelCall, llm: Llm | None, *, meter: Meter | None = None) -> S
 def _begun(
     call: ModelCall, llm: Llm | None, meter: Meter | None, begin: Callable[[Llm], Task[Outcome] | Future[Outcome]]
 ) -> StartedCall:
-    model = llm.model if llm is not None else None
+    model = llm.model_for(call) if llm is not None else None
     try:
         if meter is not None:
             meter.before(call, model)
