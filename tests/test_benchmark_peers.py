@@ -14,6 +14,7 @@ from agent.backtest.outcome import Outcome
 from agent.backtest.policies import Everything
 from agent.backtest.recording import recording_of
 from agent.transcripts import Transcript
+from benchmarks.loops import react_loop
 from benchmarks.peers import tables
 from benchmarks.peers.conversations import with_unique_ids
 from benchmarks.peers.environments import PEERS, find_python
@@ -23,7 +24,6 @@ from benchmarks.peers.policies import Pace, PeerPolicy, pace_of_memory
 from benchmarks.peers.settings import curve_settings, own_settings, peers_settings
 from benchmarks.peers.summaries import STUB, summariser
 from benchmarks.peers.verdicts import Total, at_mean_context, overhead, totals, verdicts
-from benchmarks.loops import react_loop
 from memory import MemoryConfig
 from memory.dialects import dialect_named
 from memory.tokens import TiktokenCounter
@@ -184,7 +184,7 @@ def test_every_setting_has_a_name_of_its_own_and_a_peer_that_can_be_installed() 
     names = [one.name for one in peers_settings()] + [one.name for one in (*own_settings(), *curve_settings())]
     assert len(set(names)) == len(names)
     assert {one.peer for one in peers_settings()} == {peer.name for peer in PEERS}
-    assert all(one.how for one in (*peers_settings(), *own_settings()))
+    assert all([*(one.how for one in peers_settings()), *(one.how for one in own_settings())])
 
 
 def test_every_peer_has_a_worker_and_exact_versions() -> None:

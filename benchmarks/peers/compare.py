@@ -32,6 +32,7 @@ from benchmarks.peers import tables  # noqa: E402
 from benchmarks.peers.conversations import LOOP_MESSAGES, customer_service_loop, recorded  # noqa: E402
 from benchmarks.peers.environments import PEERS, Peer, folder_of, is_installed  # noqa: E402
 from benchmarks.peers.measuring import (  # noqa: E402
+    COUNTED_AS,
     Failed,
     Result,
     Task,
@@ -43,12 +44,16 @@ from benchmarks.peers.measuring import (  # noqa: E402
 from benchmarks.peers.policies import pace_of_memory  # noqa: E402
 from benchmarks.peers.settings import Own, Setting, curve_settings, own_settings, peers_settings  # noqa: E402
 from benchmarks.peers.summaries import Kind  # noqa: E402
-from benchmarks.peers.verdicts import Overhead, overhead  # noqa: E402
+from benchmarks.peers.verdicts import LONG_TOKENS, Overhead, overhead  # noqa: E402
+from memory.dialects import dialect_named  # noqa: E402
 from memory.tokens import TiktokenCounter  # noqa: E402
 
 MODELS = ("gpt-5", "claude-sonnet-4-5", "gemini-2.5-pro")
+PARTS = ("loop", "recorded", "times")
 QUICK_CONVERSATIONS = 4
 QUICK_LOOP_MESSAGES = 300
+LOOP_SECONDS, RECORDED_SECONDS = 400.0, 40.0
+"""What a peer may take for one conversation; who takes longer is reported, and measured without it."""
 PACE_MESSAGES = 600
 PACE_TOKENS = 100
 """Of a message, in the loop on which time is measured."""
@@ -64,6 +69,7 @@ class Order:
     settings: tuple[Setting, ...]
     own: tuple[Own, ...]
     models: tuple[str, ...]
+    parts: tuple[str, ...]
     is_quick: bool
     processes: int
 
@@ -104,6 +110,7 @@ def _options() -> argparse.ArgumentParser:
     default = Path(os.environ.get("ALOOP_CORPUS", ROOT.parent / "shared" / "corpus"))
     parser.add_argument("corpus", nargs="?", type=Path, default=default, help="folder of recorded transcripts")
     parser.add_argument("--quick", action="store_true", help="few conversations, one model, no times")
+    parser.add_argument("--part", action="append", choices=PARTS, help="measure this part only; may be repeated")
     parser.add_argument("--only", default="", help="peers whose name contains this")
     parser.add_argument("--folder", help="where the environments lie")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -123,6 +130,7 @@ def _order(options: argparse.Namespace) -> Order:
         settings=tuple(one for one in peers_settings() if one.peer in names),
         own=tuple(own_settings()),
         models=MODELS[:1] if options.quick else MODELS,
+        parts=tuple(options.part or PARTS),
         is_quick=options.quick,
         processes=options.processes,
     )
@@ -130,40 +138,54 @@ def _order(options: argparse.Namespace) -> Order:
 
 def _found(order: Order, loop: Transcript) -> Findings:
     began = time.perf_counter()
-    transcripts = recorded(order.corpus)
-    if order.is_quick:
-        transcripts = transcripts[:: max(1, len(transcripts) // QUICK_CONVERSATIONS)]
-    kinds: tuple[Kind, ...] = ("extractive",) if order.is_quick else ("extractive", "stub")
     failures: list[Failed] = []
-    on_loop = {kind: _measured(order, [loop], kind, (*order.own, *curve_settings()), failures) for kind in kinds}
-    on_recorded = _measured(order, transcripts, "extractive", order.own, failures)
+    kinds: tuple[Kind, ...] = ("extractive",) if order.is_quick else ("extractive", "stub")
+    own = (*order.own, *curve_settings())
+    on_loop: dict[Kind, list[Result]] = {}
+    if "loop" in order.parts:
+        on_loop = {kind: _measured(order, [loop], kind, own, failures) for kind in kinds}
     return Findings(
         loop=on_loop,
-        recorded=on_recorded,
-        overheads=[] if order.is_quick else _overheads(order),
+        recorded=_on_recorded(order, failures) if "recorded" in order.parts else [],
+        overheads=_overheads(order) if "times" in order.parts and not order.is_quick else [],
         failures=failures,
         missing=[peer.name for peer in PEERS if not is_installed(peer, order.folder)],
         seconds=time.perf_counter() - began,
     )
 
 
+def _on_recorded(order: Order, failures: list[Failed]) -> list[Result]:
+    transcripts = recorded(order.corpus)
+    if order.is_quick:
+        transcripts = transcripts[:: max(1, len(transcripts) // QUICK_CONVERSATIONS)]
+    long = [one for one in transcripts if _tokens(one) > LONG_TOKENS]
+    short = [one for one in transcripts if _tokens(one) <= LONG_TOKENS]
+    found = _measured(order, long, "extractive", order.own, failures)
+    # There is little to compress in these, and peers are not compared on them: only how dear we can get.
+    return found + _trials(order, short, "extractive", (), order.own, failures)
+
+
 def _measured(
     order: Order, transcripts: Sequence[Transcript], kind: Kind, own: Sequence[Own], failures: list[Failed]
 ) -> list[Result]:
     """Play and measure some conversations; tell on stderr how far it is."""
-    settings = [one for one in order.settings if kind == "extractive" or one.family == "summary"]
-    tasks = [_task(order, part, one, kind) for one in settings for part in _parts(transcripts)]
+    settings = tuple(one for one in order.settings if kind == "extractive" or one.family == "summary")
+    tasks = [_task(order, peer, part, settings, kind) for peer in order.peers for part in _parts(transcripts)]
     for number, _ in enumerate(play_all(tasks, processes=order.processes), start=1):
         _tell(f"played {number} of {len(tasks)} ({kind})")
+    return _trials(order, transcripts, kind, settings, own, failures)
+
+
+def _trials(
+    order: Order,
+    transcripts: Sequence[Transcript],
+    kind: Kind,
+    settings: tuple[Setting, ...],
+    own: Sequence[Own],
+    failures: list[Failed],
+) -> list[Result]:
     trials = [
-        Trial(
-            transcript=one,
-            settings=tuple(settings),
-            own=tuple(own),
-            models=order.models,
-            kind=kind,
-            folder=order.folder,
-        )
+        Trial(transcript=one, settings=settings, own=tuple(own), models=order.models, kind=kind, folder=order.folder)
         for one in transcripts
     ]
     found: list[Result] = []
@@ -174,12 +196,23 @@ def _measured(
     return found
 
 
-def _task(order: Order, transcripts: Sequence[Transcript], setting: Setting, kind: Kind) -> Task:
-    peer = next(peer for peer in order.peers if peer.name == setting.peer)
-    return Task(peer=peer, settings=(setting,), recordings=tuple(transcripts), kind=kind, folder=order.folder)
+def _tokens(transcript: Transcript) -> int:
+    counter, read = TiktokenCounter(COUNTED_AS), dialect_named("openai_chat").read
+    return sum(counter.count_reading(read(message)) for message in transcript.messages)
 
 
-def _parts(transcripts: Sequence[Transcript], size: int = 35) -> Iterable[Sequence[Transcript]]:
+def _task(order: Order, peer: Peer, transcripts: Sequence[Transcript], settings: Iterable[Setting], kind: Kind) -> Task:
+    return Task(
+        peer=peer,
+        settings=tuple(one for one in settings if one.peer == peer.name),
+        recordings=tuple(transcripts),
+        kind=kind,
+        folder=order.folder,
+        limit_seconds=LOOP_SECONDS if len(transcripts) == 1 else RECORDED_SECONDS,
+    )
+
+
+def _parts(transcripts: Sequence[Transcript], size: int = 8) -> Iterable[Sequence[Transcript]]:
     return [transcripts[start : start + size] for start in range(0, len(transcripts), size)]
 
 

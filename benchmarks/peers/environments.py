@@ -60,9 +60,9 @@ PEERS: Final = (
     Peer(name="langmem", distribution="langmem"),
     Peer(name="openhands", distribution="openhands-sdk", minor=12),
     Peer(name="strands", distribution="strands-agents"),
-    Peer(name="litellm", distribution="litellm"),
     Peer(name="pydantic-ai-harness", distribution="pydantic-ai-harness"),
     Peer(name="openai-agents", distribution="openai-agents"),
+    Peer(name="litellm", distribution="litellm"),
 )
 
 

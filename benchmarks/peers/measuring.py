@@ -16,7 +16,7 @@ from agent.backtest.policies import Everything, Memory
 from agent.backtest.recording import Recording, recording_of
 from agent.backtest.ruler import RememberingCounter
 from agent.transcripts import Transcript
-from memory.tokens import TiktokenCounter
+from memory.tokens import TiktokenCounter, TokenCounter
 
 from .environments import HERE, PEERS, Peer
 from .plays import Job, Kept, Play, Worker, WorkerError, key_of
@@ -39,6 +39,8 @@ class Task:
     kind: Kind
     folder: Path
     """Of the environments; the plays are kept there too."""
+    limit_seconds: float
+    """Of the peer's own time with one conversation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ def play_all(tasks: Sequence[Task], *, processes: int) -> Iterator[int]:
 def play_task(task: Task) -> int:
     """Play a peer's settings over its conversations, in one worker, and keep what comes of it."""
     kept, played = Kept(task.folder / "plays"), 0
+    counter = RememberingCounter(TiktokenCounter(COUNTED_AS))
     with ExitStack() as stack:
         worker: Worker | None = None
         for transcript in task.recordings:
@@ -91,13 +94,13 @@ def play_task(task: Task) -> int:
                 if kept.find(key) is not None:
                     continue
                 worker = worker or stack.enter_context(_worker(task.peer, task.folder))
-                kept.put(key, _play(worker, _job(setting, recording), setting, task.kind))
+                job = replace(_job(setting, recording), limit_seconds=task.limit_seconds)
+                kept.put(key, _play(worker, job, setting, task.kind, counter))
                 played += 1
     return played
 
 
-def _play(worker: Worker, job: Job, setting: Setting, kind: Kind) -> Play:
-    counter = RememberingCounter(TiktokenCounter(COUNTED_AS))
+def _play(worker: Worker, job: Job, setting: Setting, kind: Kind, counter: TokenCounter) -> Play:
     try:
         return worker.play(job, summariser(kind, most_tokens=setting.summary_tokens, counter=counter))
     except WorkerError as error:
@@ -125,17 +128,16 @@ def measure(trial: Trial) -> list[Result | Failed]:
     return found
 
 
-def _measured(
-    bench: Bench, policies: Iterable[tuple[Setting, PeerPolicy]], trial: Trial
-) -> Iterator[Result]:
+def _measured(bench: Bench, policies: Iterable[tuple[Setting, PeerPolicy]], trial: Trial) -> Iterator[Result]:
     yield _result(bench.outcome(Everything()), family="everything", is_own=False)
     for setting, policy in policies:
         yield _result(bench.outcome(policy), family=setting.family, is_own=False)
     for own in trial.own:
-        policy = Memory(
-            name=own.name, config=own.config, summariser="model" if trial.kind == "stub" else "extractive"
-        )
-        yield _result(bench.outcome(policy), family=own.family, is_own=True)
+        yield _result(bench.outcome(_memory(own, trial.kind)), family=own.family, is_own=True)
+
+
+def _memory(own: Own, kind: Kind) -> Memory:
+    return Memory(name=own.name, config=own.config, summariser="model" if kind == "stub" else "extractive")
 
 
 def _result(outcome: Outcome, *, family: str, is_own: bool) -> Result:
@@ -155,11 +157,11 @@ def paces_of_peers(
     settings: Iterable[Setting], recording: Recording, folder: Path, *, limit_seconds: float
 ) -> Iterator[tuple[Setting, Pace]]:
     """Yield what the turns of a loop cost with each setting; nothing else should run meanwhile."""
-    for peer, group in groupby(settings, key=_peer_of):
+    for peer, group in groupby(sorted(settings, key=lambda one: one.peer), key=_peer_of):
         with _worker(peer, folder) as worker:
             for setting in group:
                 job = replace(_job(setting, recording), remembers=False, limit_seconds=limit_seconds)
-                yield setting, pace_of_play(_play(worker, job, setting, "stub"))
+                yield setting, pace_of_play(_play(worker, job, setting, "stub", TiktokenCounter(COUNTED_AS)))
 
 
 def _peer_of(setting: Setting) -> Peer:

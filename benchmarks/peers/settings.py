@@ -61,8 +61,7 @@ class Own:
 
 def peers_settings() -> list[Setting]:
     """Return every setting of every peer."""
-    found = [setting for trigger in TRIGGERS for setting in _at(trigger)] + list(_without_budget())
-    return sorted(found, key=lambda setting: (setting.peer == "litellm", setting.peer))  # by far the slowest, last
+    return [setting for trigger in TRIGGERS for setting in _at(trigger)] + list(_without_budget())
 
 
 def _at(trigger: int) -> Iterator[Setting]:
@@ -85,7 +84,7 @@ def _at(trigger: int) -> Iterator[Setting]:
         family="summary",
         trigger=trigger,
         options={"trigger": trigger},
-        how=f"`trigger=('tokens', {trigger})`; else its defaults: the last 20 messages stay, 4,000 tokens are summarised",
+        how=f"`trigger=('tokens', {trigger})`; else its defaults: 20 messages stay, 4,000 tokens are summarised",
     )
     yield Setting(
         peer="langchain",
@@ -131,7 +130,7 @@ def _at(trigger: int) -> Iterator[Setting]:
         family="summary",
         trigger=trigger,
         options={"threshold": 0.7, "window": round(trigger / 0.7), "summary_ratio": 0.8},
-        how=f"`summary_ratio=0.8`, `proactive_compression=True` on a model whose window makes its 70 % {trigger} tokens",
+        how=f"`summary_ratio=0.8`, `proactive_compression=True` on a model of whose window {trigger} tokens are 70 %",
     )
     yield Setting(
         peer="strands",
@@ -167,8 +166,8 @@ def _at(trigger: int) -> Iterator[Setting]:
         family="summary",
         trigger=trigger,
         options={"trigger": trigger},
-        how=f"`max_tokens={trigger}`, exact `tokenizer`; else its defaults: 20 messages stay, tool results are quoted to "
-        "500 characters",
+        how=f"`max_tokens={trigger}`, exact `tokenizer`; else its defaults: 20 messages stay, tool results are "
+        "quoted to 500 characters",
     )
     yield Setting(
         peer="pydantic-ai-harness",
@@ -208,7 +207,8 @@ def _without_budget() -> Iterator[Setting]:
             family="window",
             trigger=TRIGGERS[0],
             options={"window_messages": messages},
-            how=f"`window_size={messages}`{' (its default)' if messages == 40 else ''}, `per_turn=True`, as proposed for loops",
+            how=f"`window_size={messages}`{' (its default)' if messages == 40 else ''}, `per_turn=True`, as it proposes "
+            "for loops of tool calls",
         )
         yield Setting(
             peer="openai-agents",
@@ -233,8 +233,8 @@ def _without_budget() -> Iterator[Setting]:
         title="OpenAIResponsesCompactionSession",
         family="summary",
         trigger=TRIGGERS[0],
-        how="its defaults, over `SQLiteSession`; the provider's `compact` is played by the summariser, and user messages "
-        "stay, as the provider documents",
+        how="its defaults, over `SQLiteSession`; the provider's `compact` is played by the summariser, and user "
+        "messages stay, as the provider documents",
     )
     yield Setting(
         peer="openhands",

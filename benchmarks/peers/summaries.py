@@ -43,5 +43,3 @@ def summariser(kind: Kind, *, most_tokens: int, counter: TokenCounter) -> Callab
             return "Nothing of note."
 
     return extractive
-
-

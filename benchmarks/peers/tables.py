@@ -26,16 +26,24 @@ def written(findings: Findings, order: Order, *, command: str) -> str:
     parts = [_head(findings, order, command)]
     for kind, results in findings.loop.items():
         what = "extractive summaries" if kind == "extractive" else "summaries of a fixed text, billed as model calls"
-        parts.append(f"### A customer-service loop of 1,000 messages, {what}")
+        parts.append(f"### A customer-service loop, {what}")
         parts += [_loop_table(_at_model(results, model), model) for model in order.models]
-    parts.append(f"### {_count(findings.recorded)} recorded conversations")
-    parts += [_recorded_table(_at_model(findings.recorded, model), model) for model in order.models]
-    parts.append(f"### Who is ahead, conversation by conversation, over {LONG_TOKENS:,} tokens")
-    parts += [_verdict_table(_at_model(findings.recorded, model), model) for model in order.models]
+    if findings.recorded:
+        parts += _recorded(findings.recorded, order.models)
     if findings.overheads:
         parts += ["### Time and tokenising", _overhead_table(findings.overheads)]
-    parts += _notes(findings)
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_notes(findings)])
+
+
+def _recorded(results: Sequence[Result], models: Iterable[str]) -> list[str]:
+    long = [one for one in results if one.outcome.history_tokens > LONG_TOKENS]
+    each = list(models)
+    return [
+        f"### {_count(long)} recorded conversations of more than {LONG_TOKENS:,} tokens",
+        *(_recorded_table(_at_model(long, model), model) for model in each),
+        "### Who is ahead, conversation by conversation",
+        *(_verdict_table(_at_model(results, model), model) for model in each),
+    ]
 
 
 def put_between_marks(page: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What the measured figures come to: totals, dollars at equal mean context, and on how many conversations who is ahead."""
+"""What the measured figures come to: totals, dollars at equal mean context, and who is ahead how often."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Verdict:
     cheapest: int
     """Cheaper than every peer's setting that keeps at least as many facts, and than sending everything."""
     unbeaten_at_budget: int
-    """As `unbeaten`, among peers' settings whose mean context is at most half as large again, and at least half as large."""
+    """As `unbeaten`, among peers' settings whose mean context is half to one and a half times ours."""
     worst: float
     """The highest cost of a single conversation, those of sending everything being 1."""
     beaten_by: tuple[tuple[str, int], ...]

@@ -1,4 +1,4 @@
-"""What the workers of all peers share: their end of the pipe, the counter, the clock, the way back to recorded messages.
+"""What all workers share: their end of the pipe, the counter, the clock, the way back to recorded messages.
 
 A worker runs in its peer's own environment and imports nothing of this project but this file. It is sent conversations,
 one JSON value a line, plays each through its peer, and answers with what the peer would have sent at each request.
@@ -59,8 +59,9 @@ class Tokenizer:
         self.remembers = False
         self._known: dict[str, tuple[list[int], int]] = {}
         self._encode = tiktoken.get_encoding("o200k_base").encode_ordinary
-        tiktoken.Encoding.encode = lambda _, text, **__: self.encode(text)  # type: ignore[assignment, method-assign]
-        tiktoken.Encoding.encode_ordinary = lambda _, text: self.encode(text)  # type: ignore[method-assign]
+        encodings: Any = tiktoken.Encoding
+        encodings.encode = lambda _, text, **__: self.encode(text)
+        encodings.encode_ordinary = lambda _, text: self.encode(text)
 
     def encode(self, text: str) -> list[int]:
         if not self.remembers:

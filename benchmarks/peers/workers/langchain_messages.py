@@ -56,7 +56,7 @@ def counter(desk: Desk) -> Callable[[Iterable[Any]], int]:
         return sum(map(one, messages))
 
     def one(message: BaseMessage) -> int:
-        texts = [message.text]
+        texts: list[str] = [message.text]
         for call in _calls(message):
             texts += (call["name"], json.dumps(call["args"], ensure_ascii=False))
         return desk.count(texts, calls=len(_calls(message)), results=int(isinstance(message, ToolMessage)))
@@ -82,5 +82,3 @@ def _written(message: BaseMessage) -> Message:
 
 def _json(call: Any) -> str:
     return json.dumps(call["args"], ensure_ascii=False)
-
-

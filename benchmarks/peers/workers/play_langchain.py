@@ -13,21 +13,21 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from langchain.agents.middleware import (  # noqa: E402
+from langchain.agents.middleware import (
     ClearToolUsesEdit,
     ContextEditingMiddleware,
     ModelRequest,
     ModelResponse,
     SummarizationMiddleware,
 )
-from langchain.agents.middleware.summarization import DEFAULT_SUMMARY_PROMPT  # noqa: E402
-from langchain_core.language_models.fake_chat_models import FakeListChatModel  # noqa: E402
-from langchain_core.messages import AIMessage, BaseMessage, get_buffer_string, trim_messages  # noqa: E402
-from langgraph.graph.message import add_messages  # noqa: E402
-from langgraph.runtime import Runtime  # noqa: E402
+from langchain.agents.middleware.summarization import DEFAULT_SUMMARY_PROMPT
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.messages import AIMessage, BaseMessage, get_buffer_string, trim_messages
+from langgraph.graph.message import add_messages
+from langgraph.runtime import Runtime
 
-from benchmarks.peers.workers.desk import Desk, Message, serve  # noqa: E402
-from benchmarks.peers.workers.langchain_messages import Codec, counter  # noqa: E402
+from benchmarks.peers.workers.desk import Desk, Message, serve
+from benchmarks.peers.workers.langchain_messages import Codec, counter
 
 
 def summarization(desk: Desk) -> None:
@@ -50,7 +50,7 @@ def summarization(desk: Desk) -> None:
         with desk.clock:
             update = middleware.before_model({"messages": state}, Runtime())
         if update is not None:
-            state[:] = add_messages(state, update["messages"])  # type: ignore[arg-type]  # also takes removals
+            state[:] = add_messages(state, update["messages"])
         return codec.context(state)
 
     desk.play(codec.into(state), request)

@@ -13,17 +13,18 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from langchain_core.messages import AIMessage, BaseMessage  # noqa: E402
-from langchain_core.runnables import RunnableLambda  # noqa: E402
-from langmem.short_term import summarize_messages  # type: ignore[import-not-found]  # noqa: E402  # its own environment
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import RunnableLambda
+from langmem.short_term import summarize_messages  # type: ignore[import-not-found]  # its own environment
 
-from benchmarks.peers.workers.desk import Desk, Message, serve  # noqa: E402
-from benchmarks.peers.workers.langchain_messages import Codec, counter  # noqa: E402
+from benchmarks.peers.workers.desk import Desk, Message, serve
+from benchmarks.peers.workers.langchain_messages import Codec, counter
 
 
 def summarizing(desk: Desk) -> None:
     codec, state = Codec(keeps_system=True), list[Any]()
-    count, running = counter(desk), [None]
+    count = counter(desk)
+    running: list[Any] = [None]
 
     def model(messages: Any) -> AIMessage:
         given: list[BaseMessage] = messages if isinstance(messages, list) else messages.to_messages()

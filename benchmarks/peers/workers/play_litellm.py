@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from litellm.utils import trim_messages  # noqa: E402
+from litellm.utils import trim_messages
 
-from benchmarks.peers.workers.desk import Desk, Message, serve, text_of  # noqa: E402
+from benchmarks.peers.workers.desk import Desk, Message, serve, text_of
 
 MODEL = "gpt-4o"
 """Its tokenizer is o200k, the one that every peer is measured with; the function takes no counter."""

@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from agents import (  # noqa: E402
+from agents import (
     Agent,
     FunctionTool,
     Model,
@@ -25,16 +25,16 @@ from agents import (  # noqa: E402
     Usage,
     set_tracing_disabled,
 )
-from agents.extensions import ToolOutputTrimmer  # noqa: E402
-from agents.memory import OpenAIResponsesCompactionSession, SessionSettings  # noqa: E402
-from openai.types.responses import (  # noqa: E402
+from agents.extensions import ToolOutputTrimmer
+from agents.memory import OpenAIResponsesCompactionSession, SessionSettings
+from openai.types.responses import (
     ResponseFunctionToolCall,
     ResponseOutputMessage,
     ResponseOutputText,
 )
 
-from benchmarks.peers.workers.desk import Desk, Message, serve, text_of  # noqa: E402
-from benchmarks.peers.workers.turns import Recorded, RecordingEnded  # noqa: E402
+from benchmarks.peers.workers.desk import Desk, Message, serve, text_of
+from benchmarks.peers.workers.turns import Recorded, RecordingEnded
 
 
 def limited(desk: Desk) -> None:
@@ -64,7 +64,9 @@ class Answering(Model):
     def __init__(self, recorded: Recorded) -> None:
         self._recorded = recorded
 
-    async def get_response(self, system_instructions: str | None, input: Any, *rest: Any, **named: Any) -> ModelResponse:
+    async def get_response(
+        self, system_instructions: str | None, input: Any, *rest: Any, **named: Any
+    ) -> ModelResponse:
         index, answer = self._recorded.answer()
         desk = self._recorded.desk
         desk.send(index, [*self._recorded.system, *_written(input)])

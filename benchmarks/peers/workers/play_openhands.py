@@ -15,9 +15,9 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 # The SDK needs Python 3.12, so it is installed nowhere but in its own environment.
-from openhands.sdk.context.condenser import LLMSummarizingCondenser  # type: ignore[import-not-found]  # noqa: E402
-from openhands.sdk.context.view import View  # type: ignore[import-not-found]  # noqa: E402
-from openhands.sdk.event import (  # type: ignore[import-not-found]  # noqa: E402
+from openhands.sdk.context.condenser import LLMSummarizingCondenser  # type: ignore[import-not-found]
+from openhands.sdk.context.view import View  # type: ignore[import-not-found]
+from openhands.sdk.event import (  # type: ignore[import-not-found]
     ActionEvent,
     Condensation,
     LLMConvertibleEvent,
@@ -25,12 +25,12 @@ from openhands.sdk.event import (  # type: ignore[import-not-found]  # noqa: E40
     ObservationEvent,
     SystemPromptEvent,
 )
-from openhands.sdk.llm import Message as Said  # type: ignore[import-not-found]  # noqa: E402
-from openhands.sdk.llm import MessageToolCall, TextContent  # noqa: E402
-from openhands.sdk.testing import TestLLM  # type: ignore[import-not-found]  # noqa: E402
-from openhands.sdk.tool import Observation  # type: ignore[import-not-found]  # noqa: E402
+from openhands.sdk.llm import Message as Said  # type: ignore[import-not-found]
+from openhands.sdk.llm import MessageToolCall, TextContent
+from openhands.sdk.testing import TestLLM  # type: ignore[import-not-found]
+from openhands.sdk.tool import Observation  # type: ignore[import-not-found]
 
-from benchmarks.peers.workers.desk import Desk, Message, serve, text_of  # noqa: E402
+from benchmarks.peers.workers.desk import Desk, Message, serve, text_of
 
 MOST_ROUNDS = 5
 """More condensations in a row than a request can need."""

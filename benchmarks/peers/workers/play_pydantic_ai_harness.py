@@ -16,8 +16,8 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from pydantic_ai import Agent, RequestUsage, RunContext, Tool  # noqa: E402
-from pydantic_ai.messages import (  # noqa: E402
+from pydantic_ai import Agent, RequestUsage, RunContext, Tool
+from pydantic_ai.messages import (
     ModelMessage,
     ModelResponse,
     SystemPromptPart,
@@ -26,19 +26,19 @@ from pydantic_ai.messages import (  # noqa: E402
     ToolReturnPart,
     UserPromptPart,
 )
-from pydantic_ai.models.function import FunctionModel  # noqa: E402
-from pydantic_ai.usage import UsageLimits  # noqa: E402
+from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.usage import UsageLimits
 
 # The harness moves with Pydantic AI, faster than what this project's own environment holds.
-from pydantic_ai_harness.compaction import (  # type: ignore[import-not-found]  # noqa: E402
+from pydantic_ai_harness.compaction import (  # type: ignore[import-not-found]
     ClearToolResults,
     SlidingWindowCompaction,
     SummarizingCompaction,
     TieredCompaction,
 )
 
-from benchmarks.peers.workers.desk import Desk, Message, arguments_of, as_arguments, serve, text_of  # noqa: E402
-from benchmarks.peers.workers.turns import Recorded, RecordingEnded  # noqa: E402
+from benchmarks.peers.workers.desk import Desk, Message, arguments_of, as_arguments, serve, text_of
+from benchmarks.peers.workers.turns import Recorded, RecordingEnded
 
 _ELEMENT = re.compile(r'<message role="(\w+)"[^>]*>\n(.*?)\n</message>', re.DOTALL)
 _PREVIOUS = re.compile(r"<previous-summary>\n(.*?)\n</previous-summary>", re.DOTALL)
@@ -59,7 +59,10 @@ def clearing(desk: Desk) -> None:
 
 
 def tiered(desk: Desk) -> None:
-    tiers = [ClearToolResults(max_tokens=1, tokenizer=desk.count_text), _summarizer(desk, max_messages=1, **_keep(desk))]
+    tiers = [
+        ClearToolResults(max_tokens=1, tokenizer=desk.count_text),
+        _summarizer(desk, max_messages=1, **_keep(desk)),
+    ]
     _played(desk, TieredCompaction(tiers=tiers, target_tokens=desk.options["trigger"], tokenizer=desk.count_text))
 
 
@@ -129,7 +132,9 @@ class Loop:
         history: list[ModelMessage] = []
         for turn in self.recorded.turns():
             try:
-                result = await self.agent.run("\n".join(turn.said), message_history=history, usage_limits=UsageLimits(request_limit=None))
+                result = await self.agent.run(
+                    "\n".join(turn.said), message_history=history, usage_limits=UsageLimits(request_limit=None)
+                )
             except RecordingEnded:
                 return
             history = result.all_messages()
@@ -179,7 +184,9 @@ def _answered(message: ModelResponse) -> Message:
         if isinstance(part, ToolCallPart)
     ]
     other = "".join(
-        str(getattr(part, "content", "") or "") for part in message.parts if not isinstance(part, TextPart | ToolCallPart)
+        str(getattr(part, "content", "") or "")
+        for part in message.parts
+        if not isinstance(part, TextPart | ToolCallPart)
     )
     written: Message = {"role": "assistant", "content": text or other}
     return {**written, "tool_calls": calls} if calls else written
@@ -193,8 +200,6 @@ def _user_text(part: UserPromptPart) -> str:
     if isinstance(part.content, str):
         return part.content
     return "\n".join(one if isinstance(one, str) else str(getattr(one, "content", "")) for one in part.content)
-
-
 
 
 if __name__ == "__main__":

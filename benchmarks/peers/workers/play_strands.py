@@ -14,15 +14,15 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from strands import Agent  # noqa: E402
-from strands.agent.conversation_manager import (  # noqa: E402
+from strands import Agent
+from strands.agent.conversation_manager import (
     SlidingWindowConversationManager,
     SummarizingConversationManager,
 )
-from strands.hooks import BeforeModelCallEvent  # noqa: E402
-from strands.models import Model  # noqa: E402
+from strands.hooks import BeforeModelCallEvent
+from strands.models import Model
 
-from benchmarks.peers.workers.desk import Desk, Message, arguments_of, as_arguments, serve, text_of  # noqa: E402
+from benchmarks.peers.workers.desk import Desk, Message, arguments_of, as_arguments, serve, text_of
 
 
 class SummaryModel(Model):
@@ -40,7 +40,7 @@ class SummaryModel(Model):
     def structured_output(self, *arguments: Any, **named: Any) -> Any:
         raise NotImplementedError
 
-    async def stream(self, messages: Any, *arguments: Any, **named: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+    async def stream(self, messages: Any, *arguments: Any, **named: Any) -> AsyncIterator[Any]:
         written = [one for message in messages[:-1] for one in written_of(message)]
         prompt = "\n".join((named.get("system_prompt") or "", *map(json.dumps, messages)))
         text = self._desk.summarise(written, prompt=prompt)
@@ -61,7 +61,9 @@ def summarizing(desk: Desk) -> None:
 
 
 def _managed(desk: Desk, manager: Any) -> None:
-    agent = Agent(model=SummaryModel(desk), conversation_manager=manager, callback_handler=None, load_tools_from_directory=False)
+    agent = Agent(
+        model=SummaryModel(desk), conversation_manager=manager, callback_handler=None, load_tools_from_directory=False
+    )
     projected = _Projected(desk, agent)
     system: list[Message] = []
 
