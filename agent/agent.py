@@ -57,15 +57,19 @@ class ReActAgent(BaseAgent):
             ContextOverflowError: What may never be taken out of the context is larger than the model's window.
         """
         with self.telemetry.agent(type(self).__name__, provider=self.llm.dialect, model=self.llm.model):
-            await self.begin(task)
-            for iteration in range(1, self.max_iterations + 1):
-                try:
-                    step = await self.step(iteration)
-                except BudgetExceededError as error:
-                    return AgentResult(answer=str(error), end_reason="budget_exceeded", iterations=iteration - 1)
-                if not step.response.tool_calls:
-                    return _answered(step)
-            return _out_of_iterations(self.max_iterations)
+            async with self.settled_memory():
+                return await self._work(task)
+
+    async def _work(self, task: str) -> AgentResult:
+        await self.begin(task)
+        for iteration in range(1, self.max_iterations + 1):
+            try:
+                step = await self.step(iteration)
+            except BudgetExceededError as error:
+                return AgentResult(answer=str(error), end_reason="budget_exceeded", iterations=iteration - 1)
+            if not step.response.tool_calls:
+                return _answered(step)
+        return _out_of_iterations(self.max_iterations)
 
     async def step(self, iteration: int) -> Step:
         """Think once, and act on it."""

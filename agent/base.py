@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -115,6 +116,19 @@ class BaseAgent:
     async def run(self, task: str) -> AgentResult:
         """Work on a task and return how it ended. A second call goes on in the same conversation."""
         raise NotImplementedError
+
+    @asynccontextmanager
+    async def settled_memory(self) -> AsyncIterator[None]:
+        """Leave no summary behind that is still being written in the background: a task would outlive its run.
+
+        It is waited for, since it is paid for and the next run can use it; a run that fails or is cancelled drops it.
+        """
+        try:
+            yield
+        except (Exception, asyncio.CancelledError):
+            await self.memory.drop_background()
+            raise
+        await self.memory.finish_background()
 
     async def begin(self, task: str) -> None:
         """Add the task to the conversation, and before the first one the system prompt."""

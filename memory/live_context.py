@@ -57,6 +57,7 @@ def live_context(
         limit_tokens=limit_tokens,
         rates=accounts.tracker.rates(model, input_tokens=tokens),
         fresh_rates=accounts.tracker.rates(llm.model, input_tokens=tokens),
+        scale=size.scale,
         is_wanted=config.summary_prefix,
     )
 

@@ -41,14 +41,22 @@ class LiveContext:
     """Of the loop's model."""
     fresh_rates: Rates
     """Of the model that writes summaries of messages that are quoted to it."""
+    scale: float = 1.0
+    """What the provider reports for each token that is counted here; messages that are quoted are only counted."""
     is_wanted: bool | None = None
     """Whatever it costs; None: if it is cheaper."""
 
     def is_chosen(self, *, output_tokens: int, fresh_tokens: int) -> bool:
-        """Whether to extend this context: because that is wanted, or costs less than quoting `fresh_tokens` afresh."""
+        """Whether to extend this context: because that is wanted, or costs less than quoting messages afresh.
+
+        Args:
+            output_tokens: Size of the summary.
+            fresh_tokens: Size of a request that quotes them, as counted.
+        """
         if self.is_wanted is not None:
             return self.is_wanted
-        fresh_usd = self.fresh_rates.cost_usd(input_tokens=fresh_tokens, output_tokens=output_tokens)
+        quoted = round(fresh_tokens * self.scale)
+        fresh_usd = self.fresh_rates.cost_usd(input_tokens=quoted, output_tokens=output_tokens)
         return self.extending_usd(output_tokens=output_tokens) < fresh_usd
 
     def extending_usd(self, *, output_tokens: int) -> float:

@@ -40,6 +40,11 @@ class RequestSize:
         self.has_cache_breakpoint = _has_mark(system) or _has_mark(tools)
         return True
 
+    @property
+    def scale(self) -> float:
+        """What the provider reports for each counted token."""
+        return self._calibration.scale
+
     def whole(self, message_tokens: int) -> int:
         """Return the size of a request with these counted tokens of messages."""
         return self._calibration.apply(message_tokens + self.beside_tokens)
