@@ -49,7 +49,7 @@ class Run:
         self.events: list[Event] = []
         self._dialect = dialect
         self._on_prefix = on_prefix
-        self._config = MemoryConfig(compression_threshold=12_000, short_term_size=4, **config)
+        self._config = MemoryConfig(compression_threshold=8_000, short_term_size=4, **config)
 
     async def play(self) -> Run:
         script: list[Turn | str] = [Turn(calls=[Call("page", {"number": n})]) for n in range(10)]
@@ -167,7 +167,7 @@ async def test_the_prefix_is_extended_in_the_background_too() -> None:
 
 async def test_what_does_not_fit_the_window_is_asked_afresh() -> None:
     # The threshold leaves no room for an instruction and an answer.
-    run = await Run("openai_chat", max_context_tokens=12_100).play()
+    run = await Run("openai_chat", max_context_tokens=8_100).play()
 
     assert set(run.ways) <= {"fresh", None}
 
