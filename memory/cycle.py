@@ -9,30 +9,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from .accounts import Accounts
-from .background import BackgroundCompression, Order, Start
-from .compressor import Compaction, CompressedMemory, View, WorkingMemoryCompressor
+from .background import Order
+from .compressor import View, WorkingMemoryCompressor
 from .config import MemoryConfig
 from .dialects import validate
 from .economics import Appraisal
 from .economy import Economy
-from .errors import ContextOverflowError, InvalidMessagesError, StalePlanError, SummaryError
-from .events import Compressed, Degraded, Event, FloorReached, Trigger
+from .errors import ContextOverflowError, InvalidMessagesError, StalePlanError
+from .events import Event, FloorReached, Trigger
 from .limits import Limits
 from .live_context import live_context
 from .live_prefix import LiveContext
 from .llm import Work
 from .messages import Dialect
-from .placing import changed_end, placed, stands
+from .orders import Orders
 from .refusals import Refusal, read_refusal
 from .request_size import RequestSize
-from .started import CallLostError, StartedCall
+from .results import Results
 from .strategies import Action, Plan
-from .summarize import Summary
 from .usage import Usage
-from .window import Kind, Window
+from .window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -52,18 +50,9 @@ class CompressionCycle:
         model: str | None,
         emit: Callable[[Event], None],
     ) -> None:
-        self.dialect = dialect
-        """The format of the messages; the manager sets it when they show it."""
         self.limits = Limits(config)
-        self.is_running = False
-        """Somebody waits for a summary."""
         self.sent: Callable[[], Sequence[object]] = lambda: window.context
         """Returns what is sent for the window; the manager sets it where that is more than the messages."""
-        self.memory: CompressedMemory | None = None
-        """What the last compression made."""
-        self.compressed_this_turn = False
-        self.saved_tokens = 0
-        """What the last compression took out of the context."""
         self._config = config
         self._window = window
         self._compressor = compressor
@@ -74,15 +63,18 @@ class CompressionCycle:
         self._economy = Economy(config, window, size, accounts)
         self._known_model: str | None = None
         self._is_economic = False
-        self._background: BackgroundCompression | None = None
-        self._was_lost = False
-        """The last compression in the background was lost with its event loop: the next one is waited for."""
-        self._summaries: dict[int, Summary] = {}
         self._reasoning_was_refused = False
-        self._count = 0
-        self._degraded_count = 0
-        self._summary_count = 0
-        self._masked_seqs: set[int] = set()
+        self.results = Results(config, window, compressor, size, accounts, dialect=dialect, emit=emit)
+        self.orders = Orders(config, window, compressor, accounts, self.results, note=self._note)
+
+    @property
+    def dialect(self) -> Dialect:
+        """The format of the messages; the manager sets it when they show it."""
+        return self.results.dialect
+
+    @dialect.setter
+    def dialect(self, dialect: Dialect) -> None:
+        self.results.dialect = dialect
 
     @property
     def tokens(self) -> int:
@@ -91,25 +83,16 @@ class CompressionCycle:
             return 0
         return self._size.whole(self._window.tokens)
 
-    def counts(self) -> dict[str, Any]:
-        """Return how often something was compressed, summarised, masked, or had to be done a lesser way."""
-        return {
-            "compression_count": self._count,
-            "summary_count": self._summary_count,
-            "masked_count": len(self._masked_seqs),
-            "degraded_count": self._degraded_count,
-        }
-
     def settle(self) -> Work[None]:
         """Compress what is due after messages were added, and refuse what cannot be made to fit.
 
         Raises:
             ContextOverflowError: It cannot.
         """
-        self.compressed_this_turn = False
-        self._take_over()
+        self.results.begin_turn()
+        self.orders.take_over()
         yield from self._compress_while_due()
-        if not self.is_running:
+        if not self.orders.is_running:
             self.refuse_overflow()
 
     def note_request(self) -> None:
@@ -117,51 +100,11 @@ class CompressionCycle:
         if self._is_economic:
             self._economy.note_request()
 
-    @property
-    def is_in_background(self) -> bool:
-        """Whether a compression goes on while the loop does."""
-        return self._background is not None
-
-    def start_background(self, start: Start) -> None:
-        """Ask the model what a compression in the background has to ask next."""
-        if self._background is not None and not self.is_running:
-            self._background.start(start)
-
-    def book_background(self) -> None:
-        """Book what a compression in the background has used by now."""
-        if self._background is not None:
-            self._background.book()
-
-    def finish_background(self) -> Work[bool]:
-        """Wait for the compression in the background. Return whether the context was changed.
-
-        It is not, and the result stays ready for the next turn, while a call is open or an answer is awaited.
-        """
-        if self._background is None or self.is_running:
-            return False
-        yield from self._complete(self._background)
-        return self._take_over()
-
-    def drop_background(self) -> StartedCall | None:
-        """Let go of the compression in the background. Return the model call that is still under way."""
-        dropped, self._background = self._background, None
-        return dropped.drop() if dropped is not None else None
-
-    def note_withdrawn(self) -> None:
-        """Messages were taken out of the window: a summary of any of them is not wanted any more."""
-        if self._background is None:
-            return
-        order = self._background.order
-        if not stands(order.view.entries, self._window.entries, stop=changed_end(order.plan)):
-            self.drop_background()
-
     def note_cleared(self) -> None:
         """The window was emptied."""
-        self.drop_background()
-        self._summaries.clear()
-        self.compressed_this_turn = False
-        self.limits.note_compressed(tokens=self.tokens, last_seq=self._window.last_seq)
-        self._economy.note_compressed()
+        self.orders.drop()
+        self.results.forget()
+        self._note(True)
 
     def plan(self) -> Plan:
         """Return what a compression would do now."""
@@ -173,9 +116,9 @@ class CompressionCycle:
         Raises:
             StalePlanError: The window has changed since it was made.
         """
-        if self.is_running:
+        if self.orders.is_running:
             raise StalePlanError("a compression is running; ask preview() for a new plan when it is done")
-        if self._background is not None:
+        if self.orders.is_in_background:
             raise StalePlanError("a compression runs in the background; `finish_background()`, then preview() anew")
         units, entries = [decision.unit for decision in plan.decisions], self._window.entries
         is_own = not units or (bool(entries) and units[0].entries[0] is entries[0])
@@ -183,7 +126,7 @@ class CompressionCycle:
             raise StalePlanError("the window has changed since this plan was made; ask preview() for a new one")
         if not plan.changes or self.limits.is_compressed(self._window.last_seq):
             return False
-        return (yield from self._carry_out(self._order(plan, "manual")))
+        return (yield from self.orders.carry_out(self._order(plan, "manual")))
 
     def recover(self, error: BaseException) -> Work[bool]:
         """Do what can be done about a refused request. Return whether to send it once more.
@@ -194,7 +137,7 @@ class CompressionCycle:
         refusal = read_refusal(error)
         if refusal is None:
             return False
-        if self.is_running:
+        if self.orders.is_running:
             if refusal.kind == "context_overflow":
                 self.limits.learn(self._learned(refusal))
             return False
@@ -202,7 +145,7 @@ class CompressionCycle:
             case "context_overflow":
                 return self._config.enable_compression and (yield from self._shrink(refusal))
             case "stale_reasoning":
-                self.drop_background()
+                self.orders.drop()
                 return self._strip()
             case "malformed":
                 issues = validate(self._window.context, self.dialect)
@@ -236,9 +179,8 @@ class CompressionCycle:
     def _compress_while_due(self) -> Work[None]:
         """Compress until it is no longer due: messages may have been added while a model was asked."""
         while (trigger := self._due()) is not None:
-            if self._background is not None:
-                yield from self._complete(self._background)
-                self._take_over(is_forced=True)
+            if self.orders.is_in_background:
+                yield from self.orders.finish(is_forced=True)
                 continue
             self.limits.note_attempt(self._window.last_seq)
             plan, appraisal = self._considered(trigger)
@@ -246,19 +188,19 @@ class CompressionCycle:
                 self._economy.note_declined(plan)
             elif not self._is_worth_it(plan, trigger):
                 self._note_floor(plan)
-            elif not (yield from self._carry_out(self._order(plan, trigger, appraisal))):
-                self.limits.note_failed(tokens=self.tokens)
+            elif not (yield from self.orders.carry_out(self._order(plan, trigger, appraisal))):
+                self._note(False)
 
     def _due(self) -> Trigger | None:
         """Say why a compression may be due now. Never while a call is open, never twice without new input."""
-        if not self._config.enable_compression or self.is_running or self._window.has_open_calls:
+        if not self._config.enable_compression or self.orders.is_running or self._window.has_open_calls:
             return None
         if self.limits.is_attempted(self._window.last_seq):
             return None
         tokens = self.tokens
         self._know_model(tokens)
         due = self.limits.due(tokens=tokens)
-        if self._background is not None:
+        if self.orders.is_in_background:
             return "limit" if due == "limit" else None
         if due == "limit" or not self._is_economic or (due == "threshold" and self._config.gives_threshold):
             return due
@@ -331,12 +273,11 @@ class CompressionCycle:
     def _shrink(self, refusal: Refusal) -> Work[bool]:
         """Learn the model's own limit, and compress to fit it. Return whether the context is smaller now."""
         self.limits.learn(self._learned(refusal))
-        if self._background is not None:
-            yield from self._complete(self._background)
-            if self._take_over(is_forced=True) and self.tokens <= self.limits.max_context_tokens:
-                return True
+        has_shrunk = yield from self.orders.finish(is_forced=True)
+        if has_shrunk and self.tokens <= self.limits.max_context_tokens:
+            return True
         plan = self._compressor.plan(self._view(is_forced=True))
-        return bool(plan.changes) and (yield from self._carry_out(self._order(plan, "refusal")))
+        return bool(plan.changes) and (yield from self.orders.carry_out(self._order(plan, "refusal")))
 
     def _strip(self) -> bool:
         """Take out all signed reasoning: the provider does not accept it where it stands. Return whether any was."""
@@ -369,141 +310,13 @@ class CompressionCycle:
             spent_usd=self._accounts.tracker.compression_cost,
         )
 
-    def _carry_out(self, order: Order) -> Work[bool]:
-        """Carry out an order, or begin with it. Return whether anything came of it."""
-        job = BackgroundCompression(order=order, run=self._compressor.run(order.plan, order.view))
-        try:
-            job.begin()
-            if job.result is None and self._may_go_on(order):
-                self._background = job
-                return True
-            self.is_running = True
-            yield from job.complete()
-        except SummaryError as error:
-            self._give_up(order, error)
-            return False
-        finally:
-            self.is_running = False
-            if self._background is not job:
-                job.run.close()
-        return self._put(job)
-
-    def _may_go_on(self, order: Order) -> bool:
-        """Whether the loop may go on while the summary is written."""
-        was_lost, self._was_lost = self._was_lost, False
-        return self._config.background and not was_lost and order.trigger in ("threshold", "economic")
-
-    def _complete(self, job: BackgroundCompression) -> Work[None]:
-        """Wait for what goes on in the background. What went wrong is found when it is taken over."""
-        self.is_running = True
-        try:
-            yield from job.complete()
-        except SummaryError as error:
-            self._give_up_background(job, error)
-        finally:
-            self.is_running = False
-
-    def _take_over(self, *, is_forced: bool = False) -> bool:
-        """Put in place what was made in the background, if it is done and this is the moment. Return whether it was.
-
-        Not while a request is under way: it is booked as what it was when its answer comes. Not while a call is open:
-        no other compression happens then either.
-        """
-        job = self._background
-        if job is None or self.is_running:
-            return False
-        try:
-            job.advance()
-        except SummaryError as error:
-            self._give_up_background(job, error)
-            return False
-        is_moment = not self._window.has_open_calls and not self._accounts.awaits_answer
-        if job.result is None or not (is_moment or is_forced):
-            return False
-        self._background = None
-        is_put = self._put(job, in_background=True)
-        if not is_put:
+    def _note(self, has_shrunk: bool) -> None:
+        """Wait for the context to grow: after a compression, or a little after one that came to nothing."""
+        if has_shrunk:
+            self.limits.note_compressed(tokens=self.tokens, last_seq=self._window.last_seq)
+            self._economy.note_compressed()
+        else:
             self.limits.note_failed(tokens=self.tokens)
-        return is_put
-
-    def _give_up_background(self, job: BackgroundCompression, error: SummaryError) -> None:
-        if self._background is job:
-            self._background = None
-            self._was_lost = isinstance(error, CallLostError)
-            self._give_up(job.order, error)
-            self.limits.note_failed(tokens=self.tokens)
-
-    def _give_up(self, order: Order, error: SummaryError) -> None:
-        last = error.failed_steps[-1].next if error.failed_steps else order.plan.strategy
-        for step in (*error.failed_steps, Degraded(failed=last, next="nothing", reason=str(error))):
-            self._degraded(step)
-
-    def _put(self, job: BackgroundCompression, *, in_background: bool = False) -> bool:
-        """Put a result in the place of what it was made from. Return whether that was possible."""
-        compaction, view = job.result, job.order.view
-        assert compaction is not None
-        before, late_count = self.tokens, len(self._window.entries) - len(view.entries)
-        try:
-            entries = placed(
-                compaction,
-                view,
-                self._window,
-                dialect=self.dialect,
-                preserves_system_prompts=self._config.preserve_system_prompts,
-                compressor=self._compressor,
-            )
-        except SummaryError as error:
-            self._give_up(job.order, error)
-            return False
-        self._window.splice(entries, replaced_count=len(self._window.entries))
-        self._note_compressed(compaction, before)
-        event = self._event(compaction, job.order, before)
-        self._emit(replace(event, in_background=in_background, late_count=max(0, late_count)))
-        return True
-
-    def _note_compressed(self, compaction: Compaction, tokens_before: int) -> None:
-        unchanged = sum(entry.tokens for entry in compaction.entries[: compaction.first_edit])
-        self._accounts.note_edit(unchanged)
-        self._keep_summary(compaction)
-        self._masked_seqs |= {entry.seq for entry in compaction.entries if entry.kind in _SHORTENED}
-        self._count += 1
-        self.limits.note_compressed(tokens=self.tokens, last_seq=self._window.last_seq)
-        self._economy.note_compressed()
-        self.compressed_this_turn = True
-        self.memory = compaction.memory
-        self.saved_tokens = tokens_before - self.tokens
-        for step in compaction.degradations:
-            self._degraded(step)
-
-    def _keep_summary(self, compaction: Compaction) -> None:
-        standing = {entry.seq for entry in compaction.entries if entry.kind is Kind.SUMMARY}
-        self._summaries = {seq: summary for seq, summary in self._summaries.items() if seq in standing}
-        if compaction.summary is not None and compaction.summary_seq is not None:
-            self._summary_count += 1
-            self._summaries[compaction.summary_seq] = compaction.summary
-
-    def _event(self, compaction: Compaction, order: Order, before: int) -> Compressed:
-        plan = compaction.plan
-        changed = [entry for decision in plan.changes for entry in decision.unit.entries]
-        written = [e.tokens for e in compaction.entries if e.kind is Kind.SUMMARY and e.seq == compaction.summary_seq]
-        return Compressed(
-            trigger=order.trigger,
-            strategy=plan.strategy,
-            method=compaction.memory.method,
-            tokens_before=before,
-            tokens_after=self.tokens,
-            summarised_count=_count(plan, Action.SUMMARISE),
-            masked_count=_count(plan, Action.MASK) + _count(plan, Action.CLAMP),
-            dropped_count=_count(plan, Action.DROP),
-            first_ref=changed[0].ref,
-            last_ref=changed[-1].ref,
-            summary_tokens=sum(written),
-            cost_usd=self._accounts.tracker.compression_cost - order.spent_usd,
-            saved_usd_per_request=(before - self.tokens) * self._accounts.usd_per_token(self._window),
-            stripped_count=compaction.memory.stripped_count,
-            appraisal=order.appraisal,
-            summary_from=compaction.summary.made_from if compaction.summary is not None else None,
-        )
 
     def _view(self, *, is_forced: bool, share: float = 1.0) -> View:
         """Return the window as a compression sees it, with a share of the usual room to leave things in."""
@@ -511,7 +324,7 @@ class CompressionCycle:
             entries=tuple(self._window.entries),
             dialect=self.dialect,
             protected=self._window.protected(system_prompts=self._config.preserve_system_prompts),
-            summaries=dict(self._summaries),
+            summaries=dict(self.results.summaries),
             threshold_tokens=self._size.messages_within(int(self.limits.threshold_tokens * share)),
             limit_tokens=self._size.messages_within(self.limits.max_context_tokens),
             task=self._window.task,
@@ -538,11 +351,6 @@ class CompressionCycle:
         binds = self.dialect.binds_reasoning(self._accounts.model or self._model)
         return self._reasoning_was_refused or binds
 
-    def _degraded(self, event: Degraded) -> None:
-        self._degraded_count += 1
-        logger.warning("failed=%s next=%s reason=%s | summary degraded", event.failed, event.next, event.reason)
-        self._emit(event)
-
 
 _SMALLEST_WINDOW = 4_000
 """No model that runs an agent has a smaller window than about this, in tokens."""
@@ -550,15 +358,9 @@ _SMALLEST_WINDOW = 4_000
 _LEANER = (0.7, 0.5)
 """Shares of the threshold that a leaner compression is sized by."""
 
-_SHORTENED = (Kind.MASKED, Kind.CLAMPED)
-
 _REFUSED_SHARE = 0.9
 """Of a context that was refused: the most that counts as acceptable from then on."""
 _SURE_SHARE = 0.95
 """Of a limit that the provider names: what we use of it. A compression leaves other kinds of text than it found, and
 for those the provider's count differs from ours otherwise: by 4 % in a recorded run, whose second try was refused too.
 """
-
-
-def _count(plan: Plan, action: Action) -> int:
-    return sum(len(decision.unit.entries) for decision in plan.with_action(action))

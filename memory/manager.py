@@ -282,17 +282,17 @@ class MemoryManager:
     @property
     def compressed_memory(self) -> CompressedMemory | None:
         """What the last compression made; None before the first one."""
-        return self._cycle.memory
+        return self._cycle.results.memory
 
     @property
     def was_compressed_last_iteration(self) -> bool:
         """Whether the last `add_message` compressed."""
-        return self._cycle.compressed_this_turn
+        return self._cycle.results.compressed_this_turn
 
     @property
     def last_compression_savings(self) -> int:
         """Tokens that the last compression took out of the context."""
-        return self._cycle.saved_tokens
+        return self._cycle.results.saved_tokens
 
     def preview(self) -> Plan:
         """Return what a compression would do now: per unit the action, the reason, and the sizes. Changes nothing."""
@@ -328,18 +328,18 @@ class MemoryManager:
     @property
     def is_compressing(self) -> bool:
         """Whether a summary is being written in the background, or is ready for the next turn."""
-        return self._cycle.is_in_background
+        return self._cycle.orders.is_in_background
 
     async def finish_background(self) -> bool:
         """Wait for the summary that is being written in the background. Return whether that changed the context.
 
         It is not put in place, but stays ready for the next turn, while a call is open or an answer is awaited.
         """
-        return await self._run(self._cycle.finish_background())
+        return await self._run(self._cycle.orders.finish())
 
     def finish_background_sync(self) -> bool:
         """Wait like `finish_background`, without an event loop; for what was begun without one."""
-        return self._run_sync(self._cycle.finish_background())
+        return self._run_sync(self._cycle.orders.finish())
 
     async def drop_background(self) -> bool:
         """Let go of the summary that is being written in the background, if any. Return whether there was one.
@@ -347,7 +347,7 @@ class MemoryManager:
         The context stays as it is, and the model call is ended; what it has used until then is booked as an estimate.
         """
         was_compressing = self.is_compressing
-        call = self._cycle.drop_background()
+        call = self._cycle.orders.drop()
         if call is not None:
             await call.wait_async(timeout_seconds=_ENDING_SECONDS)
         return was_compressing
@@ -355,7 +355,7 @@ class MemoryManager:
     def drop_background_sync(self) -> bool:
         """Let go like `drop_background`, without an event loop; a thread is left to end by itself."""
         was_compressing = self.is_compressing
-        self._cycle.drop_background()
+        self._cycle.orders.drop()
         return was_compressing
 
     def clear(self) -> None:
@@ -407,12 +407,12 @@ class MemoryManager:
 
     def get_stats(self) -> dict[str, Any]:
         """Return the run's figures so far. Tokens are integers, costs USD; docs/tokens-and-prices.md explains each."""
-        self._cycle.book_background()
+        self._cycle.orders.book()
         return {
             "current_tokens": self.current_tokens,
             "max_context_tokens": self._cycle.limits.max_context_tokens,
             **spending(self.tracker, self._accounts.ledger),
-            **self._cycle.counts(),
+            **self._cycle.results.counts(),
             "message_count": self._window.last_seq,
             "context_count": len(self._window.entries),
             "short_term_count": len(self.short_term),
@@ -424,13 +424,13 @@ class MemoryManager:
     async def _run(self, work: Work[Result]) -> Result:
         llm, meter = self._compressor.llm, self._accounts.summary_meter
         result = await adrive(work, llm, meter=meter)
-        self._cycle.start_background(partial(astart, llm=llm, meter=meter))
+        self._cycle.orders.start(partial(astart, llm=llm, meter=meter))
         return result
 
     def _run_sync(self, work: Work[Result]) -> Result:
         llm, meter = self._compressor.llm, self._accounts.summary_meter
         result = drive(work, llm, meter=meter)
-        self._cycle.start_background(partial(start, llm=llm, meter=meter))
+        self._cycle.orders.start(partial(start, llm=llm, meter=meter))
         return result
 
     # --- Adding -------------------------------------------------------------------------------------------------------
@@ -470,7 +470,7 @@ class MemoryManager:
 
     def _exchange(self, messages: Sequence[object]) -> None:
         """Let the caller's newest objects stand in place of equal ones."""
-        if self._cycle.is_running:  # what is being written is made of those that stand; next time, then
+        if self._cycle.orders.is_running:  # what is being written is made of those that stand; next time, then
             return
         swapped = self._followed.swap(messages)
         self._window.swap({seq + i: n for seq, message in swapped.items() for i, n in enumerate(unwrap(message))})
@@ -497,7 +497,7 @@ class MemoryManager:
             self._followed.clear()
         self._window.log_tokens = log_tokens
         self._refill_short_term()
-        self._cycle.note_withdrawn()
+        self._cycle.orders.note_withdrawn()
         self._accounts.note_withdrawal(self._window)
         return length
 
