@@ -385,6 +385,7 @@ class WorkingMemoryCompressor:
             target_tokens=max(1, plan.summary_target_tokens - self.counter.count_text(head) - _MESSAGE_OVERHEAD),
             count=self.counter.count_text,
             task=view.task,
+            kept=_kept_text(plan),
         )
 
     def _sources(self, gone: Sequence[Entry], known: Collection[int]) -> Iterator[Source]:
@@ -557,6 +558,17 @@ def _refuse_unlawful(plan: Plan, situation: Situation) -> None:
         for entry in decision.unit.entries:
             if entry.seq in protected and decision.action not in (Action.CLAMP, Action.STRIP):
                 raise SummaryError(f"the plan of {plan.strategy!r} takes out {entry.ref} ({protected[entry.seq]})")
+
+
+def _kept_text(plan: Plan) -> str:
+    """Return what the messages say that stay as they are."""
+    kept = [*plan.with_action(Action.KEEP), *plan.with_action(Action.STRIP)]
+    readings = (entry.reading for decision in kept if not decision.unit.is_summary for entry in decision.unit.entries)
+    return "\n".join(
+        text
+        for reading in readings
+        for text in (reading.text, *(c.arguments for c in reading.calls), *(r.text for r in reading.results))
+    )
 
 
 def _summarised(plan: Plan) -> list[Entry]:

@@ -47,10 +47,14 @@ class SummaryRequest:
     standing: Summary | None = None
     """The older summaries that stay in the context beside the new one, as one: no need to repeat them either."""
 
+    kept: str = ""
+    """What the messages say that stay in the context: when they go, a later summary will read them."""
+
     @property
     def beside(self) -> str:
         """What stays in the context beside the new summary and need not be said again."""
-        return f"{self.task}\n{self.standing.text}" if self.standing is not None else self.task
+        standing = self.standing.text if self.standing is not None else ""
+        return "\n".join(filter(None, (self.task, standing, self.kept)))
 
 
 class Summarizer(Protocol):
@@ -79,20 +83,27 @@ class ExtractiveSummarizer:
     def summarize(self, request: SummaryRequest) -> Steps[Summary]:
         yield from ()  # asks nobody
         digest = digest_of(request)
-        text = extract.render(digest, target_tokens=request.target_tokens, count=request.count, task=request.beside)
-        left = request.target_tokens - (request.count(text) + 1 if text else 0)
-        if left > request.target_tokens * _WORTH_FILLING:
-            said = extract.excerpts(
-                request.sources,
-                before=request.previous.text if request.previous else "",
-                target_tokens=left,
-                count=request.count,
-                known=f"{request.beside}\n{text}",
-            )
-            text = "\n".join(part for part in (text, said) if part)
-        if not text.strip():
+        # Where all was said beside it too, it is better said twice than not.
+        text = _extracted(request, digest, request.beside) or _extracted(request, digest, request.task)
+        if not text:
             raise SummaryError(f"nothing fits a summary of {request.target_tokens} tokens")
         return Summary(text=text, method=self.method, digest=digest)
+
+
+def _extracted(request: SummaryRequest, digest: Digest, beside: str) -> str:
+    """Return facts and, where they leave room, excerpts; nothing that stands beside them."""
+    text = extract.render(digest, target_tokens=request.target_tokens, count=request.count, task=beside)
+    left = request.target_tokens - (request.count(text) + 1 if text else 0)
+    if left > request.target_tokens * _WORTH_FILLING:
+        said = extract.excerpts(
+            request.sources,
+            before=request.previous.text if request.previous else "",
+            target_tokens=left,
+            count=request.count,
+            known=f"{beside}\n{text}",
+        )
+        text = "\n".join(part for part in (text, said) if part)
+    return text if text.strip() else ""
 
 
 _WORTH_FILLING = 0.2

@@ -131,6 +131,29 @@ def test_a_new_summary_repeats_no_identifier_that_stands_in_an_older_one() -> No
         assert sum(map(len, names)) == len(set().union(*names))
 
 
+def test_what_messages_that_stay_show_is_said_when_they_go() -> None:
+    build = builder_for("openai_chat")
+    memory = MemoryManager(config(short_term_size=1), dialect="openai_chat", counter=WordCounter())
+    talk = [
+        *build.user("go"),
+        *build.assistant(
+            "elsewhere nothing unexpected happened " * 30 + "but in vault/blue_42.txt and depot/green_99.txt"
+        ),
+    ]
+    for message in [*talk, *build.assistant("I look into vault/blue_42.txt")]:
+        memory.add_message_sync(message)
+    memory.compress_sync()
+    first = [json.dumps(message) for message in memory.messages]
+
+    for message in [*build.assistant("elsewhere nothing unexpected happened " * 40), *build.assistant("done")]:
+        memory.add_message_sync(message)
+    memory.compress_sync()
+
+    assert ["depot/green_99.txt" in message for message in first] == [False, True, False]
+    assert ["vault/blue_42.txt" in message for message in first] == [False, False, True]
+    assert any(HEADING in (text := json.dumps(m)) and "vault/blue_42.txt" in text for m in memory.messages)
+
+
 def test_a_context_is_no_larger_for_its_layers() -> None:
     merged, layered = Run(max_summaries=1, rounds=100), Run(max_summaries=4, rounds=100)
 
