@@ -112,6 +112,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="few conversations, one model, no times")
     parser.add_argument("--part", action="append", choices=PARTS, help="measure this part only; may be repeated")
     parser.add_argument("--only", default="", help="peers whose name contains this")
+    parser.add_argument("--without", action="append", default=[], help="a peer to leave out; may be repeated")
     parser.add_argument("--folder", help="where the environments lie")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write everything that was measured there")
@@ -121,7 +122,8 @@ def _options() -> argparse.ArgumentParser:
 
 def _order(options: argparse.Namespace) -> Order:
     folder = folder_of(options.folder)
-    peers = tuple(peer for peer in PEERS if options.only in peer.name and is_installed(peer, folder))
+    wanted = [peer for peer in PEERS if options.only in peer.name and peer.name not in options.without]
+    peers = tuple(peer for peer in wanted if is_installed(peer, folder))
     names = {peer.name for peer in peers}
     return Order(
         corpus=options.corpus,

@@ -26,7 +26,8 @@ from .summaries import Kind, summariser
 
 COUNTED_AS: Final = "gpt-5"
 """All requests are counted by this model's tokenizer, o200k, whoever prices them: so all budgets are the same."""
-_SOURCES: Final = ("workers/desk.py", "workers/langchain_messages.py", "workers/turns.py", "summaries.py")
+_SHARED: Final = ("desk", "langchain_messages", "turns")
+"""What workers import of each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +103,13 @@ def play_task(task: Task) -> int:
 
 def _play(worker: Worker, job: Job, setting: Setting, kind: Kind, counter: TokenCounter) -> Play:
     try:
-        return worker.play(job, summariser(kind, most_tokens=setting.summary_tokens, counter=counter))
+        play = worker.play(job, summariser(kind, most_tokens=setting.summary_tokens, counter=counter))
     except WorkerError as error:
         return Play(failed=str(error))
+    missing = next((index for index in job.requests if index not in play.requests), None)
+    if missing is not None and play.failed is None:
+        play.failed = f"no request: after message {missing}"
+    return play
 
 
 def measure_all(trials: Sequence[Trial], *, processes: int) -> Iterator[list[Result | Failed]]:
@@ -182,5 +187,7 @@ def _job(setting: Setting, recording: Recording) -> Job:
 
 
 def _key(peer: Peer, setting: Setting, recording: Recording, kind: Kind) -> str:
-    files = [peer.worker, peer.requirements, *(HERE / name for name in _SOURCES)]
+    source = peer.worker.read_text(encoding="utf-8")
+    shared = [peer.worker.with_name(f"{name}.py") for name in _SHARED if f"workers.{name} " in source]
+    files = [peer.worker, peer.requirements, HERE / "summaries.py", *shared]
     return key_of(_job(setting, recording), kind, str(setting.summary_tokens), files=files)

@@ -18,6 +18,8 @@ TRIGGERS: Final = (40_000, 12_000)
 """The second gives a mean context of 6,000 to 9,000 tokens."""
 KEEP_SHARE: Final = 0.2
 SUMMARY_SHARE: Final = 0.15
+WINDOW_SHARE: Final = 0.6
+"""What a window that is always full has of the budget: the mean of one that is filled to it and emptied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +63,12 @@ class Own:
 
 def peers_settings() -> list[Setting]:
     """Return every setting of every peer."""
-    return [setting for trigger in TRIGGERS for setting in _at(trigger)] + list(_without_budget())
+    budgeted = [setting for trigger in TRIGGERS for settings_at in _BUDGETED for setting in settings_at(trigger)]
+    return [*budgeted, *_without_budget()]
 
 
-def _at(trigger: int) -> Iterator[Setting]:
-    keep, window, size = int(trigger * KEEP_SHARE), int(trigger * 0.6), f"{trigger // 1_000}k"
-    summary = int(trigger * SUMMARY_SHARE)
+def _langchain(trigger: int) -> Iterator[Setting]:
+    size, keep, window = f"{trigger // 1_000}k", int(trigger * KEEP_SHARE), int(trigger * WINDOW_SHARE)
     yield Setting(
         peer="langchain",
         way="summarization",
@@ -105,6 +107,10 @@ def _at(trigger: int) -> Iterator[Setting]:
         how=f"`strategy='last'`, `max_tokens={window}`, `include_system=True`, `end_on=('human', 'tool')`, "
         "`start_on=('human', 'ai')`: with `'human'` alone a loop of tool calls would be left with nothing",
     )
+
+
+def _langmem(trigger: int) -> Iterator[Setting]:
+    size, summary = f"{trigger // 1_000}k", int(trigger * SUMMARY_SHARE)
     yield Setting(
         peer="langmem",
         way="summarize_messages",
@@ -114,6 +120,10 @@ def _at(trigger: int) -> Iterator[Setting]:
         options={"trigger": trigger, "max_tokens": trigger, "summary_tokens": summary},
         how=f"`max_tokens=max_tokens_before_summary={trigger}`, as in its example, `max_summary_tokens={summary}`",
     )
+
+
+def _openhands(trigger: int) -> Iterator[Setting]:
+    size = f"{trigger // 1_000}k"
     yield Setting(
         peer="openhands",
         way="summarizing",
@@ -123,6 +133,10 @@ def _at(trigger: int) -> Iterator[Setting]:
         options={"max_tokens": trigger},
         how=f"`max_tokens={trigger}`; else its defaults: 240 events, the first 2 stay",
     )
+
+
+def _strands(trigger: int) -> Iterator[Setting]:
+    size = f"{trigger // 1_000}k"
     yield Setting(
         peer="strands",
         way="summarizing",
@@ -141,6 +155,10 @@ def _at(trigger: int) -> Iterator[Setting]:
         options={"threshold": 0.7, "window": round(trigger / 0.7)},
         how="the same with its default `summary_ratio=0.3`",
     )
+
+
+def _litellm(trigger: int) -> Iterator[Setting]:
+    window = int(trigger * WINDOW_SHARE)
     yield Setting(
         peer="litellm",
         way="trim_messages",
@@ -150,6 +168,10 @@ def _at(trigger: int) -> Iterator[Setting]:
         options={"max_tokens": window},
         how=f"`max_tokens={window}` on the whole history before each call, counted with o200k",
     )
+
+
+def _harness(trigger: int) -> Iterator[Setting]:
+    size, keep = f"{trigger // 1_000}k", int(trigger * KEEP_SHARE)
     yield Setting(
         peer="pydantic-ai-harness",
         way="summarizing",
@@ -207,8 +229,7 @@ def _without_budget() -> Iterator[Setting]:
             family="window",
             trigger=TRIGGERS[0],
             options={"window_messages": messages},
-            how=f"`window_size={messages}`{' (its default)' if messages == 40 else ''}, `per_turn=True`, as it proposes "
-            "for loops of tool calls",
+            how=f"`window_size={messages}` (its default is 40), `per_turn=True`, as proposed for loops of tool calls",
         )
         yield Setting(
             peer="openai-agents",
@@ -244,6 +265,9 @@ def _without_budget() -> Iterator[Setting]:
         trigger=TRIGGERS[0],
         how="its defaults: 240 events, no limit in tokens",
     )
+
+
+_BUDGETED: Final = (_langchain, _langmem, _openhands, _strands, _litellm, _harness)
 
 
 def own_settings() -> list[Own]:

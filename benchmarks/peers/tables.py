@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent.backtest.policies import EVERYTHING
 
-from .verdicts import LONG_TOKENS, Overhead, Total, Verdict, at_mean_context, totals, verdicts
+from .settings import TRIGGERS
+from .verdicts import LONG_TOKENS, Overhead, Total, at_mean_context, totals, verdicts
 
 if TYPE_CHECKING:
     from .compare import Findings, Order
@@ -20,30 +21,24 @@ BEGIN: Final = "<!-- begin: benchmarks/peers/compare.py -->"
 END: Final = "<!-- end: benchmarks/peers/compare.py -->"
 _CURVE: Final = "ours: threshold"
 
+ByModel: TypeAlias = Mapping[str, Total]
+"""One setting's totals, by model."""
+
 
 def written(findings: Findings, order: Order, *, command: str) -> str:
     """Return all tables."""
     parts = [_head(findings, order, command)]
-    for kind, results in findings.loop.items():
-        what = "extractive summaries" if kind == "extractive" else "summaries of a fixed text, billed as model calls"
-        parts.append(f"### A customer-service loop, {what}")
-        parts += [_loop_table(_at_model(results, model), model) for model in order.models]
+    if "extractive" in findings.loop:
+        parts += ["### One customer-service loop", _loop_table(findings.loop["extractive"], order.models)]
+    if "stub" in findings.loop:
+        parts += ["### The same, with summaries billed as model calls"]
+        parts += [_dollar_table(findings.loop["stub"], order.models)]
     if findings.recorded:
         parts += _recorded(findings.recorded, order.models)
     if findings.overheads:
         parts += ["### Time and tokenising", _overhead_table(findings.overheads)]
+    parts += ["### How each was set up", _how_table(order)]
     return "\n\n".join([*parts, *_notes(findings)])
-
-
-def _recorded(results: Sequence[Result], models: Iterable[str]) -> list[str]:
-    long = [one for one in results if one.outcome.history_tokens > LONG_TOKENS]
-    each = list(models)
-    return [
-        f"### {_count(long)} recorded conversations of more than {LONG_TOKENS:,} tokens",
-        *(_recorded_table(_at_model(long, model), model) for model in each),
-        "### Who is ahead, conversation by conversation",
-        *(_verdict_table(_at_model(results, model), model) for model in each),
-    ]
 
 
 def put_between_marks(page: Path, text: str) -> None:
@@ -61,73 +56,52 @@ def _head(findings: Findings, order: Order, command: str) -> str:
     )
 
 
-def _at_model(results: Iterable[Result], model: str) -> list[Result]:
-    return [one for one in results if one.outcome.model == model]
+def _loop_table(results: Sequence[Result], models: Sequence[str]) -> str:
+    found = _by_name(results, models)
+    curve = [one[models[0]] for one in found if _name(one).startswith(_CURVE) or _name(one) == EVERYTHING]
+    rows = [
+        [_title(one), *_input_costs(one, models), _equal(one[models[0]], curve), *_quality(one[models[0]])]
+        for one in _sorted(found, models[0])
+    ]
+    return _table(("", *_costs_of(models), "ours at that mean", *_QUALITY), rows)
 
 
-def _count(results: Iterable[Result]) -> int:
-    return len({one.outcome.transcript_id for one in results})
+def _dollar_table(results: Sequence[Result], models: Sequence[str]) -> str:
+    found = [one for one in _by_name(results, models) if one[models[0]].family in ("summary", "everything")]
+    rows = [[_title(one), *_input_costs(one, models)] for one in _sorted(found, models[0])]
+    return _table(("", *_costs_of(models)), rows)
 
 
-def _loop_table(results: Sequence[Result], model: str) -> str:
-    found = totals(results)
-    curve = [one for one in found if one.name.startswith(_CURVE) or one.name == EVERYTHING]
-    rows = [[*_cells(one), _equal(one, curve)] for one in _sorted(found)]
-    return f"**{model}**\n\n" + _table([*_COLUMNS, "ours at that mean context"], rows)
-
-
-def _recorded_table(results: Sequence[Result], model: str) -> str:
-    rows = [[*_cells(one), f"{one.worst:.2f}"] for one in _sorted(totals(results))]
-    return f"**{model}**\n\n" + _table([*_COLUMNS, "worst single one"], rows)
-
-
-_COLUMNS: Final = (
-    "", "dollars", "input dollars", "mean context", "from cache", "facts kept", "rejected", "without first task",
-)  # fmt: skip
-
-
-def _cells(total: Total) -> list[str]:
+def _recorded(results: Sequence[Result], models: Sequence[str]) -> list[str]:
+    long = [one for one in results if one.outcome.history_tokens > LONG_TOKENS]
+    rows = [
+        [_title(one), str(one[models[0]].conversations), *_costs(one, models), *_quality(one[models[0]])]
+        for one in _sorted(_by_name(long, models), models[0])
+    ]
+    count = len({one.outcome.transcript_id for one in long})
     return [
-        f"**{total.name}**" if total.is_own else total.name.replace(EVERYTHING, "everything, warm cache"),
-        f"{total.cost:.2f}",
-        f"{total.input_cost:.2f}",
-        f"{total.mean_context_tokens:,.0f}",
-        f"{total.cached_share:.1%}",
-        f"{total.retained_share:.1%}",
-        f"{total.rejected:,}",
-        f"{total.lost_first_task / total.requests:.0%}",
+        f"### {count} recorded conversations of more than {LONG_TOKENS:,} tokens",
+        _table(("", "of them", *models, *_QUALITY), rows),
+        "### Who is ahead, conversation by conversation",
+        _verdict_table(results, models),
     ]
 
 
-def _sorted(found: Iterable[Total]) -> list[Total]:
-    return sorted(found, key=lambda one: (one.name != EVERYTHING, one.cost))
-
-
-def _equal(total: Total, curve: Iterable[Total]) -> str:
-    cost = None if total.is_own else at_mean_context(total.mean_context_tokens, curve)
-    return "" if cost is None else f"{cost:.2f}"
-
-
-def _verdict_table(results: Sequence[Result], model: str) -> str:
-    return f"**{model}**\n\n" + _table(_VERDICT_COLUMNS, [_verdict_cells(one) for one in verdicts(results)])
-
-
-_VERDICT_COLUMNS: Final = (
-    "", "no peer cheaper and as good", "cheaper than all as good", "no peer of like context cheaper and as good",
-    "worst against everything", "most often beaten by",
-)  # fmt: skip
-
-
-def _verdict_cells(verdict: Verdict) -> list[str]:
-    count = max(1, verdict.conversations)
-    return [
-        f"**{verdict.name}**",
-        f"{verdict.unbeaten / count:.0%}",
-        f"{verdict.cheapest / count:.0%}",
-        f"{verdict.unbeaten_at_budget / count:.0%}",
-        f"{verdict.worst:.3f}",
-        "; ".join(f"{name} ({times})" for name, times in verdict.beaten_by[:2]),
+def _verdict_table(results: Sequence[Result], models: Iterable[str]) -> str:
+    rows = [
+        [
+            f"**{one.name}**",
+            model,
+            f"{one.unbeaten / one.conversations:.0%}",
+            f"{one.cheapest / one.conversations:.0%}",
+            f"{one.unbeaten_at_budget / one.conversations:.0%}",
+            f"{one.worst:.3f}",
+            "; ".join(f"{name} ({times})" for name, times in one.beaten_by[:2]),
+        ]
+        for model in models
+        for one in verdicts(_at_model(results, model))
     ]
+    return _table(("", "", "unbeaten", "cheapest", "unbeaten at like context", "worst", "most often beaten by"), rows)
 
 
 def _overhead_table(overheads: Iterable[Overhead]) -> str:
@@ -144,11 +118,79 @@ def _overhead_table(overheads: Iterable[Overhead]) -> str:
     return _table(("", "ms a turn", "growth", "bytes tokenised per byte", ""), rows)
 
 
+def _how_table(order: Order) -> str:
+    own = [[f"**{one.name}**", one.how] for one in order.own]
+    peers = [[one.name, one.how] for one in order.settings if one.trigger == TRIGGERS[0]]
+    return _table(("", "set up"), own + peers)
+
+
+# --- Cells ------------------------------------------------------------------------------------------------------------
+
+_QUALITY: Final = ("mean context", "from cache", "facts kept", "rejected", "without first task")
+
+
+def _quality(total: Total) -> list[str]:
+    return [
+        f"{total.mean_context_tokens:,.0f}",
+        f"{total.cached_share:.0%}",
+        f"{total.retained_share:.1%}",
+        f"{total.rejected:,}",
+        f"{total.lost_first_task / total.requests:.0%}",
+    ]
+
+
+def _costs_of(models: Iterable[str]) -> list[str]:
+    return [f"input, {model}" for model in models]
+
+
+def _input_costs(found: ByModel, models: Iterable[str]) -> list[str]:
+    return [f"{found[model].input_cost:.2f}" if model in found else "" for model in models]
+
+
+def _costs(found: ByModel, models: Iterable[str]) -> list[str]:
+    return [f"{found[model].cost:.2f}" if model in found else "" for model in models]
+
+
+def _title(found: ByModel) -> str:
+    total = next(iter(found.values()))
+    if total.name == EVERYTHING:
+        return "everything, from a warm cache"
+    return f"**{total.name}**" if total.is_own else total.name
+
+
+def _equal(total: Total, curve: Iterable[Total]) -> str:
+    cost = None if total.is_own else at_mean_context(total.mean_context_tokens, curve)
+    return "" if cost is None else f"{cost:.2f}"
+
+
+def _by_name(results: Sequence[Result], models: Iterable[str]) -> list[dict[str, Total]]:
+    found: dict[str, dict[str, Total]] = {}
+    for model in models:
+        for total in totals(_at_model(results, model)):
+            found.setdefault(total.name, {})[model] = total
+    return list(found.values())
+
+
+def _name(found: ByModel) -> str:
+    return next(iter(found.values())).name
+
+
+def _sorted(found: Iterable[ByModel], model: str) -> list[ByModel]:
+    return sorted(found, key=lambda one: (_name(one) != EVERYTHING, one[model].input_cost))
+
+
+def _at_model(results: Iterable[Result], model: str) -> list[Result]:
+    return [one for one in results if one.outcome.model == model]
+
+
 def _notes(findings: Findings) -> list[str]:
     notes = [f"Not installed: {', '.join(findings.missing)}."] if findings.missing else []
-    if findings.failures:
-        failed = sorted({(one.name, one.reason) for one in findings.failures})
-        notes.append("Gave up: " + "; ".join(f"{name}: {reason}" for name, reason in failed[:20]))
+    counts: dict[str, int] = {}
+    for one in findings.failures:
+        reason = f"{one.name}: {one.reason.partition(':')[0]}"
+        counts[reason] = counts.get(reason, 0) + 1
+    if counts:
+        notes.append("Gave up: " + "; ".join(f"{reason} ({count} times)" for reason, count in counts.items()) + ".")
     return notes
 
 

@@ -68,8 +68,7 @@ class Answering(Model):
         self, system_instructions: str | None, input: Any, *rest: Any, **named: Any
     ) -> ModelResponse:
         index, answer = self._recorded.answer()
-        desk = self._recorded.desk
-        desk.send(index, [*self._recorded.system, *_written(input)])
+        self._recorded.send(index, [*self._recorded.system, *_written(input)])
         return ModelResponse(output=list(_output(index, answer)), usage=Usage(), response_id=f"response-{index}")
 
     def stream_response(self, *arguments: Any, **named: Any) -> Any:
@@ -149,7 +148,7 @@ def _tool(name: str, recorded: Recorded) -> FunctionTool:
     )
 
 
-def _output(index: int, answer: Message) -> Iterator[Any]:
+def _output(index: int | None, answer: Message) -> Iterator[Any]:
     if text_of(answer) or not answer.get("tool_calls"):
         text = ResponseOutputText(text=text_of(answer), type="output_text", annotations=[])
         yield ResponseOutputMessage(

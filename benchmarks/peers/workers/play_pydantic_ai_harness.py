@@ -142,7 +142,7 @@ class Loop:
     def _answer(self, messages: list[ModelMessage], info: Any) -> ModelResponse:
         index, answer = self.recorded.answer()
         sent = [one for message in messages for one in _written(message)]
-        self.desk.send(index, sent)
+        self.recorded.send(index, sent)
         with self.desk.uncounted():
             tokens, own = sum(map(self.desk.count_message, sent)), self.desk.count_message(answer)
         parts: list[Any] = [TextPart(text_of(answer))] if text_of(answer) else []

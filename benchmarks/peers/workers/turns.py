@@ -6,11 +6,13 @@ what the recorded tools returned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.peers.workers.desk import Desk, Message, text_of
+
+UNANSWERED = "(no answer was recorded)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +49,37 @@ class Recorded:
                 return
             yield Turn(said or ("",), start)
 
-    def answer(self) -> tuple[int, Message]:
+    def answer(self) -> tuple[int | None, Message]:
         """Return the next recorded answer and its place.
 
+        The place is None where the user spoke before there was one; then it is `UNANSWERED`, which ends the turn.
+
         Raises:
-            RecordingEnded: There is none.
+            RecordingEnded: The conversation is over.
         """
         messages = self.desk.messages
         while self._at < len(messages) and messages[self._at]["role"] == "tool":
             self._at += 1
-        if self._at >= len(messages) or messages[self._at]["role"] != "assistant":
+        if self._at >= len(messages):
             raise RecordingEnded
+        if messages[self._at]["role"] != "assistant":
+            return None, {"role": "assistant", "content": UNANSWERED}
         self._at += 1
         return self._at - 1, messages[self._at - 1]
 
+    def send(self, index: int | None, context: Iterable[Message]) -> None:
+        """Report a request, without the answers that nobody gave."""
+        if index is not None:
+            self.desk.send(index, (one for one in context if one.get("content") != UNANSWERED))
+
     def result(self, call_id: str) -> str:
-        """Return what the tool answered to a call of the newest answer."""
+        """Return what the tool answered to a call of the newest answer; nothing where the recording ends before."""
         for message in self.desk.messages[self._at :]:
             if message["role"] != "tool":
                 break
             if message.get("tool_call_id") == call_id:
                 return text_of(message)
-        raise RecordingEnded
+        return ""
 
     def tool_names(self) -> list[str]:
         """Return the names of all tools that are called, sorted."""
