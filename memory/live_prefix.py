@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from . import extract
 from .errors import SummaryError
+from .later import Later
 from .llm import ModelCall, ModelReply, Prefix, Steps
 from .messages import Dialect, Reading
 from .native import to_wire
@@ -110,12 +112,12 @@ class PrefixSummarizer:
         return not any(issue.severity == "error" for issue in self.dialect.validate(wires))
 
     def summarize(self, request: SummaryRequest) -> Steps[Summary]:
-        digest = digest_of(request)
-        reply = yield self._call(request)
+        later = Later(partial(digest_of, request))
+        reply = yield replace(self._call(request), meanwhile=later.get)
         text = _checked(reply)
         refuse_too_little(text, request)
         known = f"{text}\n{request.standing.text}" if request.standing else text
-        held_back = self._held_back(request)
+        held_back, digest = self._held_back(request), later.get()
         identifiers = extract.missing_identifiers(digest, known, target_tokens=held_back, count=request.count)
         whole = f"{text}\n\n{identifiers}" if identifiers else text
         return Summary(text=whole, method="model", digest=digest, made_from="prefix")
@@ -233,10 +235,11 @@ def fresh_tokens(request: SummaryRequest, *, piece_tokens: int) -> int:
     """Estimate the input of a summary that quotes the messages, in as many pieces as that takes."""
     sources = sum(source.tokens for source in request.sources)
     pieces = max(1, -(-sources // piece_tokens))
-    beside = INSTRUCTION_TOKENS + request.count(request.beside[:_TASK_CHARACTERS])
+    standing = request.count(request.standing.text) if request.standing else 0
+    beside = INSTRUCTION_TOKENS + request.count(request.task[:_TASK_CHARACTERS]) + standing
     carried = request.count(request.previous.text) if request.previous else 0
     return sources + carried + pieces * beside + (pieces - 1) * request.target_tokens
 
 
 _TASK_CHARACTERS = 6_000
-"""Of a task and what stands beside a summary: about what a fresh request quotes."""
+"""Of a task: about what a fresh request quotes."""

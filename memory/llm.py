@@ -46,6 +46,8 @@ class ModelCall:
     timeout_seconds: float
     prefix: Prefix | None = None
     """Set: the agent's own model is asked, behind this context; the prompt is what its instruction says."""
+    meanwhile: Callable[[], object] | None = field(default=None, repr=False, compare=False)
+    """What the caller will have to work out besides; where nobody waits for the answer, a thread does it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

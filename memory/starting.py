@@ -42,6 +42,8 @@ def _begun(
         if meter is not None:
             meter.before(call, model)
         work = begin(required(llm))
+        if call.meanwhile is not None:
+            in_thread(call.meanwhile)
     except SummaryError as error:  # nobody was asked: it has failed already, and cost nothing
         refused: Future[Outcome] = Future()
         refused.set_result((None, error))

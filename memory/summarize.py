@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Protocol
 
 from . import extract
 from .errors import SummaryError
 from .extract import Digest, Source
+from .later import Later
 from .llm import ModelCall, ModelReply, Steps
 from .patterns import Pattern
 
@@ -126,13 +128,15 @@ class ModelSummarizer:
     """Share of the target that is held back for exact identifiers that the model's text lacks (0-1)."""
 
     def summarize(self, request: SummaryRequest) -> Steps[Summary]:
-        digest = digest_of(request)
+        later = Later(partial(digest_of, request))
         held_back = int(request.target_tokens * self.identifiers_share)
         text = request.previous.text if request.previous else ""
         for piece in _pieces(request, self.input_tokens):
-            reply = yield self._call(request, text, piece, request.target_tokens - held_back)
+            call = self._call(request, text, piece, request.target_tokens - held_back)
+            reply = yield replace(call, meanwhile=later.get)
             text = checked(reply)
         refuse_too_little(text, request)
+        digest = later.get()
         known = f"{text}\n{request.standing.text}" if request.standing else text
         identifiers = extract.missing_identifiers(digest, known, target_tokens=held_back, count=request.count)
         whole = f"{text}\n\n{identifiers}" if identifiers else text

@@ -21,7 +21,7 @@ OURS = ("memory", "config", "agent")
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models", "events", "catalogue", "patterns"}),
     frozenset({"messages", "config", "usage", "refusals", "following", "limits"}),
-    frozenset({"attachments", "native", "llm", "asking", "started", "starting"}),
+    frozenset({"attachments", "native", "llm", "asking", "started", "starting", "later"}),
     frozenset({"dialects"}),
     frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term"}),
     frozenset({"economics", "extract", "live_prefix", "archive", "strategies", "summarize", "tracker", "ledger"}),

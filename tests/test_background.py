@@ -381,8 +381,9 @@ def test_without_an_event_loop_the_model_is_asked_in_a_thread() -> None:
 
 def test_a_summary_that_was_paid_for_is_in_the_statistics_before_it_is_in_the_context() -> None:
     memory = manager(ScriptedLLM(SUMMARY))
-    for number in range(12):
-        memory.add_message_sync(user(number))
+    numbers = iter(range(100))
+    while not memory.is_compressing:
+        memory.add_message_sync(user(next(numbers)))
     for thread in (t for t in threading.enumerate() if t.name == "memory-summary"):
         thread.join(5)
 
