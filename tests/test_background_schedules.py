@@ -37,7 +37,7 @@ def small(strategy: str, threshold: int, limit: int) -> MemoryConfig:
 @pytest.mark.parametrize("driver", [AsyncDriver, SyncDriver])
 @pytest.mark.parametrize("dialect", DIALECT_NAMES)
 @given(data=st.data())
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_no_interleaving_breaks_a_law(driver: type[Driver], dialect: DialectName, data: st.DataObject) -> None:
     config = small(
         data.draw(st.sampled_from(["sliding_window", "selective", "masking"])),
