@@ -42,7 +42,7 @@ from benchmarks.peers.measuring import (  # noqa: E402
     play_all,
 )
 from benchmarks.peers.policies import pace_of_memory  # noqa: E402
-from benchmarks.peers.settings import Own, Setting, curve_settings, own_settings, peers_settings  # noqa: E402
+from benchmarks.peers.settings import TRIGGERS, Own, Setting, curve_settings, own_settings, peers_settings  # noqa: E402
 from benchmarks.peers.summaries import Kind  # noqa: E402
 from benchmarks.peers.verdicts import LONG_TOKENS, Overhead, overhead  # noqa: E402
 from memory.dialects import dialect_named  # noqa: E402
@@ -50,9 +50,9 @@ from memory.tokens import TiktokenCounter  # noqa: E402
 
 MODELS = ("gpt-5", "claude-sonnet-4-5", "gemini-2.5-pro")
 PARTS = ("loop", "recorded", "times")
-QUICK_CONVERSATIONS = 4
+QUICK_CONVERSATIONS = 2
 QUICK_LOOP_MESSAGES = 300
-LOOP_SECONDS, RECORDED_SECONDS = 400.0, 40.0
+LOOP_SECONDS, RECORDED_SECONDS, QUICK_SECONDS = 400.0, 40.0, 10.0
 """What a peer may take for one conversation; who takes longer is reported, and measured without it."""
 PACE_MESSAGES = 600
 PACE_TOKENS = 100
@@ -111,6 +111,9 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("corpus", nargs="?", type=Path, default=default, help="folder of recorded transcripts")
     parser.add_argument("--quick", action="store_true", help="few conversations, one model, no times")
     parser.add_argument("--part", action="append", choices=PARTS, help="measure this part only; may be repeated")
+    parser.add_argument(
+        "--model", action="append", help=f"price as this one; may be repeated; default: {', '.join(MODELS)}"
+    )
     parser.add_argument("--only", default="", help="peers whose name contains this")
     parser.add_argument("--without", action="append", default=[], help="a peer to leave out; may be repeated")
     parser.add_argument("--folder", help="where the environments lie")
@@ -129,9 +132,11 @@ def _order(options: argparse.Namespace) -> Order:
         corpus=options.corpus,
         folder=folder,
         peers=peers,
-        settings=tuple(one for one in peers_settings() if one.peer in names),
+        settings=tuple(
+            one for one in peers_settings() if one.peer in names and (one.trigger == TRIGGERS[-1] or not options.quick)
+        ),
         own=tuple(own_settings()),
-        models=MODELS[:1] if options.quick else MODELS,
+        models=tuple(options.model or (MODELS[:1] if options.quick else MODELS)),
         parts=tuple(options.part or PARTS),
         is_quick=options.quick,
         processes=options.processes,
@@ -158,10 +163,10 @@ def _found(order: Order, loop: Transcript) -> Findings:
 
 def _on_recorded(order: Order, failures: list[Failed]) -> list[Result]:
     transcripts = recorded(order.corpus)
-    if order.is_quick:
-        transcripts = transcripts[:: max(1, len(transcripts) // QUICK_CONVERSATIONS)]
     long = [one for one in transcripts if _tokens(one) > LONG_TOKENS]
     short = [one for one in transcripts if _tokens(one) <= LONG_TOKENS]
+    if order.is_quick:
+        long, short = long[:QUICK_CONVERSATIONS], short[:QUICK_CONVERSATIONS]
     found = _measured(order, long, "extractive", order.own, failures)
     # There is little to compress in these, and peers are not compared on them: only how dear we can get.
     return found + _trials(order, short, "extractive", (), order.own, failures)
@@ -204,13 +209,14 @@ def _tokens(transcript: Transcript) -> int:
 
 
 def _task(order: Order, peer: Peer, transcripts: Sequence[Transcript], settings: Iterable[Setting], kind: Kind) -> Task:
+    limit = LOOP_SECONDS if len(transcripts) == 1 else RECORDED_SECONDS
     return Task(
         peer=peer,
         settings=tuple(one for one in settings if one.peer == peer.name),
         recordings=tuple(transcripts),
         kind=kind,
         folder=order.folder,
-        limit_seconds=LOOP_SECONDS if len(transcripts) == 1 else RECORDED_SECONDS,
+        limit_seconds=QUICK_SECONDS if order.is_quick else limit,
     )
 
 
