@@ -234,6 +234,7 @@ class MemoryManager:
             BudgetExceededError: Sending it would bring the cost above `max_cost_dollars`.
         """
         self._cycle.refuse_overflow()
+        self._cycle.orders.book()
         self._accounts.refuse_over_budget(self._window)
         self._accounts.note_sent()
         return self._breakpoints.context(self.dialect)

@@ -393,6 +393,17 @@ def test_a_summary_that_was_paid_for_is_in_the_statistics_before_it_is_in_the_co
     assert memory.get_stats()["compression_tokens"] == stats["compression_tokens"]
 
 
+async def test_a_summary_that_the_budget_forbids_is_extractive() -> None:
+    model, events = HeldModel(), list[Event]()
+    memory = manager(model.ask, events, max_cost_dollars=0.000001)
+    await fill(memory, count=14)
+
+    assert await memory.finish_background() or memory.get_stats()["compression_count"]
+    assert model.waiting == []
+    assert {event.method for event in events if isinstance(event, Compressed)} == {"extractive"}
+    assert memory.tracker.by_purpose["summary"].calls == 0
+
+
 @pytest.fixture
 def no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing is said of tasks that were destroyed, or of exceptions that nobody looked at."""
