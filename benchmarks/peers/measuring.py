@@ -26,8 +26,8 @@ from .summaries import Kind, summariser
 
 COUNTED_AS: Final = "gpt-5"
 """All requests are counted by this model's tokenizer, o200k, whoever prices them: so all budgets are the same."""
-_SHARED: Final = ("desk", "langchain_messages", "turns")
-"""What workers import of each other."""
+_SHARED: Final = ("langchain_messages", "turns")
+"""What workers import of each other, besides the desk, whose changes `plays.PROTOCOL` tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,10 @@ class Play:
         return sent
 
 
+PROTOCOL: Final = 1
+"""Raised where `workers/desk.py` tells something else than before, so that what is kept is played anew."""
+
+
 class WorkerError(RuntimeError):
     """A worker ended, or answered what nobody understands."""
 
@@ -225,7 +229,8 @@ class Kept:
 
 def key_of(job: Job, *others: str, files: Iterable[Path]) -> str:
     """Return a short name for everything that a play depends on: the job, the sources, whatever else is given."""
-    digest = hashlib.blake2b(json.dumps([asdict(job), *others]).encode(), digest_size=16)
+    values = {**asdict(job), "limit_seconds": None}
+    digest = hashlib.blake2b(json.dumps([PROTOCOL, values, *others]).encode(), digest_size=16)
     for path in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()

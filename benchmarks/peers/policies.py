@@ -81,14 +81,14 @@ def pace_of_memory(config: MemoryConfig, messages: Sequence[Any], requests: Sequ
     turns: list[tuple[int, float, int]] = []
     due, seconds, known = frozenset(requests), 0.0, 0
     for index, message in enumerate(messages):
-        began = time.perf_counter()
+        began = time.process_time()
         if index in due:
             memory.get_context_for_llm()
-        seconds += time.perf_counter() - began
+        seconds += time.process_time() - began
         if index in due:
             turns.append((index, seconds, counter.bytes_tokenised - known))
             seconds, known = 0.0, counter.bytes_tokenised
-        began = time.perf_counter()
+        began = time.process_time()
         memory.add_message_sync(message)
-        seconds += time.perf_counter() - began
+        seconds += time.process_time() - began
     return Pace(turns=tuple(turns))

@@ -28,24 +28,22 @@ TOKENS_PER_MESSAGE, TOKENS_PER_CALL, TOKENS_PER_RESULT = 4, 8, 6
 
 
 class Clock:
-    """Adds up the time that passes inside `with clock:`, which stands around the calls of the peer and nothing else."""
+    """Adds up what passes inside `with clock:`, which stands around the calls of the peer and nothing else.
+
+    It is the processor's time: what else runs on the machine does not count, nor does waiting.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._began: float | None = None
 
     def __enter__(self) -> None:
-        self._began = time.perf_counter()
+        self._began = time.process_time()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         assert self._began is not None
-        self.seconds += time.perf_counter() - self._began
+        self.seconds += time.process_time() - self._began
         self._began = None
-
-    def forgive(self, seconds: float) -> None:
-        """Take out what passed inside without being the peer's: waiting for a summary."""
-        if self._began is not None:
-            self.seconds -= seconds
 
 
 class Tokenizer:
@@ -123,10 +121,8 @@ class Desk:
             parts: The messages to be summarised; an older summary is one of them.
             prompt: What the peer would send to a model, which is what the summary costs.
         """
-        began = time.perf_counter()
         self._write({"summarise": self._located(parts), "prompt": prompt})
         text: str = json.loads(self._source.readline())["summary"]
-        self.clock.forgive(time.perf_counter() - began)
         return text
 
     # --- Where its requests go ---
