@@ -42,6 +42,7 @@ class Driver(Protocol):
     def finish(self) -> None: ...
     def drop(self) -> None: ...
     def recover(self, error: BaseException) -> None: ...
+    def disturb(self, number: int) -> None: ...
     def answer(self, answer: Answer) -> None: ...
     def close(self) -> None: ...
 
@@ -54,6 +55,7 @@ class AsyncDriver:
         self._when_blocked: Answer = when_blocked
         self._loop = asyncio.new_event_loop()
         self._waiting: list[asyncio.Future[str]] = []
+        self._is_disturbed = False
 
     async def _ask(self, prompt: str) -> str:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -82,14 +84,13 @@ class AsyncDriver:
             future.set_exception(reply) if isinstance(reply, Exception) else future.set_result(reply)
         self._spin()
 
-    def cancel_tasks(self) -> None:
-        """Cancel what runs in the loop, as `asyncio.run` does at its end."""
-        for task in asyncio.all_tasks(self._loop):
+    def disturb(self, number: int) -> None:
+        """Cancel what runs in the loop, as `asyncio.run` does at its end; or close the loop under it."""
+        self._is_disturbed = True  # what is lost with its loop is made again, and waited for
+        for task in asyncio.all_tasks(self._loop) if number % 2 else ():
             task.cancel()
-        self._spin()
-
-    def new_loop(self) -> None:
-        """Close the loop under whatever runs in it, and go on in another one."""
+        if number % 2:
+            self._spin()
         self._loop.close()
         self._loop, self._waiting = asyncio.new_event_loop(), []
 
@@ -102,7 +103,8 @@ class AsyncDriver:
     def _run(self, work: Coroutine[Any, Any, object], *, may_wait: bool = False) -> None:
         task = self._loop.create_task(work)
         while not self._moved(task):
-            assert may_wait or self.memory.current_tokens > self.memory.get_stats()["max_context_tokens"]
+            is_full = self.memory.current_tokens > self.memory.get_stats()["max_context_tokens"]
+            assert may_wait or is_full or self._is_disturbed, "it waited for the model"
             self.answer(self._when_blocked)
         task.result()
 
@@ -154,6 +156,9 @@ class SyncDriver:
 
     def recover(self, error: BaseException) -> None:
         self._run(lambda: self.memory.recover_sync(error), may_wait=True)
+
+    def disturb(self, number: int) -> None:
+        """There is no loop that could end."""
 
     def answer(self, answer: Answer) -> None:
         waiting, self._waiting = self._waiting, []
@@ -291,6 +296,10 @@ class Lawful:
 
     def finish(self) -> None:
         self._do(self.driver.finish)
+
+    def disturb(self, number: int) -> None:
+        self.driver.disturb(number)
+        self._check([])
 
     def drop(self) -> None:
         before = self.memory.messages

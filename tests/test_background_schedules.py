@@ -17,7 +17,7 @@ from .schedules import ANSWERS, Answer, AsyncDriver, Driver, Lawful, SyncDriver
 DIALECT_NAMES: tuple[DialectName, ...] = ("openai_chat", "openai_responses", "anthropic", "gemini")
 ACTIONS = (
     *("grow", "grow", "grow", "turn", "turn", "message", "send", "good", "good", "junk", "failure"),
-    *("drop", "finish", "clear", "pin", "pin", "edit", "edit", "recover"),
+    *("drop", "finish", "clear", "pin", "pin", "edit", "edit", "recover", "disturb"),
 )
 schedules = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 20)), min_size=15, max_size=60)
 answers: st.SearchStrategy[Answer] = st.sampled_from(["good", "good", "junk", "failure"])
@@ -40,7 +40,7 @@ def small(strategy: str, threshold: int, limit: int) -> MemoryConfig:
 @settings(max_examples=8)
 def test_no_interleaving_breaks_a_law(driver: type[Driver], dialect: DialectName, data: st.DataObject) -> None:
     config = small(
-        data.draw(st.sampled_from(["sliding_window", "selective", "masking"])),
+        data.draw(st.sampled_from(["sliding_window", "selective", "masking", "tiered"])),
         data.draw(st.sampled_from([50, 80])),
         data.draw(st.sampled_from([150, 400, 100_000])),
     )
@@ -89,6 +89,9 @@ class Loop:
 
     def pin(self, number: int) -> None:
         self._lawful.pin(number)
+
+    def disturb(self, number: int) -> None:
+        self._lawful.disturb(number)
 
     def clear(self, number: int) -> None:
         self._lawful.clear()
