@@ -115,6 +115,8 @@ class View:
     """Sequence number of a summary entry -> what was behind it."""
     threshold_tokens: int
     limit_tokens: int
+    share: float = 1.0
+    """Of the usual sizes: what a compression may leave behind."""
     task: str = ""
     is_forced: bool = False
     all_is_old: bool = False
@@ -302,7 +304,7 @@ class WorkingMemoryCompressor:
             protected=self._protected(found, view.protected),
             threshold_tokens=view.threshold_tokens,
             limit_tokens=view.limit_tokens,
-            compression_ratio=self.config.compression_ratio,
+            compression_ratio=self.config.compression_ratio * view.share,
             short_term_size=self.config.short_term_size,
             is_forced=view.is_forced,
             all_is_old=view.all_is_old,

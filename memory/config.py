@@ -122,9 +122,9 @@ class MemoryConfig:
     """The share of requests that find the provider's prompt cache alive (0-1), for `economic`. None: estimated from
     the time between requests and from what the provider reports."""
 
-    max_overspend: float = 0.02
+    max_overspend: float = 0.03
     """For `economic`: the most that compressing may make the run dearer, should it end at once, than sending everything
-    with a warm prompt cache would have been (0.02: 2 %). It does not hold a forced compression back, nor one of a run
+    with a warm prompt cache would have been (0.03: 3 %). It does not hold a forced compression back, nor one of a run
     whose `expected_requests` are given."""
 
     background: bool = False
@@ -399,7 +399,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "cache_alive": _Rule(
         lambda value: value is None or (_is_number(value) and 0 <= value <= 1), "a number from 0 to 1, or none"
     ),
-    "max_overspend": _Rule(lambda value: _is_number(value) and value >= 0, "a share, 0 or more (0.02: 2 %)"),
+    "max_overspend": _Rule(lambda value: _is_number(value) and value >= 0, "a share, 0 or more (0.03: 3 %)"),
     "background": _FLAG,
     "cache_breakpoints": _FLAG,
     "output_reserve_tokens": _Rule(

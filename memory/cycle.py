@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .accounts import Accounts
-from .background import Order
 from .compressor import View, WorkingMemoryCompressor
 from .config import MemoryConfig
 from .dialects import validate
@@ -19,6 +18,7 @@ from .economics import Appraisal
 from .economy import Economy
 from .errors import ContextOverflowError, InvalidMessagesError, StalePlanError
 from .events import Event, FloorReached, Trigger
+from .execution import Order
 from .limits import Limits
 from .live_context import live_context
 from .live_prefix import LiveContext
@@ -231,11 +231,9 @@ class CompressionCycle:
             return plan, None
         appraisal = self._appraise(plan)
         if appraisal.reason == "too_risky" and self.tokens > self.limits.threshold_tokens:
-            for share in _LEANER:
-                leaner = self._compressor.plan(self._view(is_forced=False, share=share))
-                found = self._appraise(leaner)
-                if found.pays:
-                    return leaner, found
+            leaner = self._compressor.plan(self._view(is_forced=False, share=_LEANER))
+            found = self._appraise(leaner)
+            return (leaner, found) if found.pays else (plan, appraisal)
         return plan, appraisal
 
     def _appraise(self, plan: Plan) -> Appraisal:
@@ -326,6 +324,7 @@ class CompressionCycle:
             protected=self._window.protected(system_prompts=self._config.preserve_system_prompts),
             summaries=dict(self.results.summaries),
             threshold_tokens=self._size.messages_within(int(self.limits.threshold_tokens * share)),
+            share=share,
             limit_tokens=self._size.messages_within(self.limits.max_context_tokens),
             task=self._window.task,
             is_forced=is_forced,
@@ -355,8 +354,8 @@ class CompressionCycle:
 _SMALLEST_WINDOW = 4_000
 """No model that runs an agent has a smaller window than about this, in tokens."""
 
-_LEANER = (0.7, 0.5)
-"""Shares of the threshold that a leaner compression is sized by."""
+_LEANER = 0.7
+"""Of the usual sizes: what a compression leaves that may not earn its cost otherwise."""
 
 _REFUSED_SHARE = 0.9
 """Of a context that was refused: the most that counts as acceptable from then on."""
