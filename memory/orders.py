@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .accounts import Accounts
-from .background import BackgroundCompression, Order, Start
 from .compressor import WorkingMemoryCompressor
 from .config import MemoryConfig
 from .errors import SummaryError
+from .execution import Execution, Order, Start
 from .llm import Work
 from .placing import changed_end, stands
 from .results import Results
@@ -47,7 +47,7 @@ class Orders:
         self._accounts = accounts
         self._results = results
         self._note = note
-        self._background: BackgroundCompression | None = None
+        self._background: Execution | None = None
         self._was_lost = False
         """The last compression in the background was lost with its event loop: the next one is waited for."""
 
@@ -58,7 +58,7 @@ class Orders:
 
     def carry_out(self, order: Order) -> Work[bool]:
         """Carry out an order, or begin with it. Return whether anything came of it."""
-        job = BackgroundCompression(order=order, run=self._compressor.run(order.plan, order.view))
+        job = Execution(order=order, run=self._compressor.run(order.plan, order.view))
         try:
             job.begin()
             if job.result is None and self._may_go_on(order):
@@ -136,7 +136,7 @@ class Orders:
         was_lost, self._was_lost = self._was_lost, False
         return self._may_be_in_background and not was_lost and order.trigger in ("threshold", "economic")
 
-    def _complete(self, job: BackgroundCompression) -> Work[None]:
+    def _complete(self, job: Execution) -> Work[None]:
         """Wait for what goes on in the background. What went wrong is found when it is taken over."""
         self.is_running = True
         try:
@@ -146,14 +146,14 @@ class Orders:
         finally:
             self.is_running = False
 
-    def _give_up_background(self, job: BackgroundCompression, error: SummaryError) -> None:
+    def _give_up_background(self, job: Execution, error: SummaryError) -> None:
         if self._background is job:
             self._background = None
             self._was_lost = isinstance(error, CallLostError)
             self._results.give_up(job.order, error)
             self._note(False)
 
-    def _put(self, job: BackgroundCompression, *, in_background: bool = False) -> bool:
+    def _put(self, job: Execution, *, in_background: bool = False) -> bool:
         assert job.result is not None
         is_put = self._results.put(job.order, job.result, in_background=in_background)
         if is_put:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from .accounts import Accounts
-from .background import Order
 from .compressor import Compaction, CompressedMemory, WorkingMemoryCompressor
 from .config import MemoryConfig
 from .errors import SummaryError
 from .events import Compressed, Degraded, Event
+from .execution import Order
 from .messages import Dialect
 from .placing import placed
 from .request_size import RequestSize

@@ -26,7 +26,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term"}),
     frozenset({"economics", "extract", "live_prefix", "archive", "strategies", "summarize", "tracker", "ledger"}),
     frozenset({"copies", "compressor", "request_size", "breakpoints", "accounts"}),
-    frozenset({"economy", "live_context", "background", "placing", "results", "orders"}),
+    frozenset({"economy", "live_context", "execution", "placing", "results", "orders"}),
     frozenset({"cycle"}),
     frozenset({"manager", "stats"}),
     frozenset({"testing", "integrations", "__init__"}),

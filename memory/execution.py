@@ -1,7 +1,8 @@
-"""A compression that goes on while the loop does: who writes its summary, how far it is, and whether it still fits.
+"""A compression that is being carried out: how far it is, and which answer of a model it waits for.
 
-Only the model's answer is waited for elsewhere, in a task of the event loop or in a thread. All else is done by whoever
-calls the memory, in the call in which the answer is found to have come: the core stays single-threaded.
+While the loop goes on, only the model's answer is waited for elsewhere, in a task of the event loop or in a thread. All
+else is done by whoever calls the memory, in the call in which the answer is found to have come: the core stays
+single-threaded.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Order:
 
 
 @dataclass(slots=True, kw_only=True)
-class BackgroundCompression:
-    """One order that is being carried out. It changes nothing; its result is put in place by the cycle.
+class Execution:
+    """One order that is being carried out. It changes nothing; whoever gave the order puts the result in place.
 
     Raises:
         SummaryError: From each method that goes on with it: no step of the ladder gave a usable result.
