@@ -18,6 +18,7 @@ from benchmarks.loops import react_loop
 from benchmarks.peers import tables
 from benchmarks.peers.conversations import with_unique_ids
 from benchmarks.peers.environments import PEERS, find_python
+from benchmarks.peers.findings import Findings, read_findings
 from benchmarks.peers.measuring import Result
 from benchmarks.peers.plays import Job, Kept, Play, Request, Summarised, Worker, WorkerError, key_of
 from benchmarks.peers.policies import Pace, PeerPolicy, pace_of_memory
@@ -317,3 +318,12 @@ def test_tables_replace_what_stands_between_the_marks_of_a_page(tmp_path: Path) 
     page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n", encoding="utf-8")
     tables.put_between_marks(page, "new")
     assert page.read_text(encoding="utf-8") == f"before\n{tables.BEGIN}\n\nnew\n\n{tables.END}\nafter\n"
+
+
+def test_findings_come_back_from_their_files_part_by_part(tmp_path: Path) -> None:
+    measured = results(outcome(2.0, policy="none"), outcome(1.0, policy="ours"))
+    timed = overhead("x", Pace(turns=((1, 0.5, 3),)), conversation_bytes=3, is_own=True)
+    Findings(recorded=measured, seconds=1.0, missing=["x"]).save(tmp_path / "recorded.json")
+    Findings(overheads=[timed], seconds=2.0).save(tmp_path / "times.json")
+    found = read_findings([tmp_path / "recorded.json", tmp_path / "times.json"])
+    assert found == Findings(recorded=measured, overheads=[timed], seconds=3.0)

@@ -18,9 +18,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -31,6 +30,7 @@ from benchmarks.loops import react_loop  # noqa: E402
 from benchmarks.peers import tables  # noqa: E402
 from benchmarks.peers.conversations import LOOP_MESSAGES, customer_service_loop, recorded  # noqa: E402
 from benchmarks.peers.environments import PEERS, Peer, folder_of, is_installed  # noqa: E402
+from benchmarks.peers.findings import Findings, read_findings  # noqa: E402
 from benchmarks.peers.measuring import (  # noqa: E402
     COUNTED_AS,
     Failed,
@@ -74,19 +74,6 @@ class Order:
     processes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """Everything that was measured."""
-
-    loop: dict[Kind, list[Result]]
-    recorded: list[Result]
-    overheads: list[Overhead]
-    failures: list[Failed]
-    missing: list[str]
-    """Peers that are not installed."""
-    seconds: float
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables, and write them where told to; return 2 without a corpus."""
     options = _options().parse_args(arguments)
@@ -95,11 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if loop is None:
         print(f"no corpus at {order.corpus}: give its folder, or set ALOOP_CORPUS", file=sys.stderr)
         return 2
-    findings = _found(order, loop)
+    findings = read_findings(options.show) if options.show else _found(order, loop)
     text = tables.written(findings, order, command=_command(options))
     print(text)
     if options.json:
-        options.json.write_text(json.dumps(_as_json(findings)), encoding="utf-8")
+        findings.save(options.json)
     if options.write:
         tables.put_between_marks(options.write, text)
     return 0
@@ -118,6 +105,9 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--without", action="append", default=[], help="a peer to leave out; may be repeated")
     parser.add_argument("--folder", help="where the environments lie")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--show", type=Path, action="append", help="measure nothing: show what --json wrote; may be repeated"
+    )
     parser.add_argument("--json", type=Path, help="write everything that was measured there")
     parser.add_argument("--write", type=Path, help="put the tables between the marks of this page")
     return parser
@@ -249,14 +239,6 @@ def _tell(text: str) -> None:
 
 def _command(options: argparse.Namespace) -> str:
     return "python benchmarks/peers/compare.py" + (" --quick" if options.quick else "")
-
-
-def _as_json(findings: Findings) -> dict[str, Any]:
-    values = asdict(findings)
-    for results in (*values["loop"].values(), values["recorded"]):
-        for result in results:
-            del result["outcome"]["steps"], result["outcome"]["compressions"]
-    return values
 
 
 if __name__ == "__main__":

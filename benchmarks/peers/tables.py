@@ -14,7 +14,8 @@ from .settings import TRIGGERS
 from .verdicts import LONG_TOKENS, Overhead, Total, at_mean_context, totals, verdicts
 
 if TYPE_CHECKING:
-    from .compare import Findings, Order
+    from .compare import Order
+    from .findings import Findings
     from .measuring import Result
 
 BEGIN: Final = "<!-- begin: benchmarks/peers/compare.py -->"
