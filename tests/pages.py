@@ -170,7 +170,7 @@ def _written(value: object) -> str:
 def _presets_table() -> str:
     names = list(dict.fromkeys(name for values in PRESETS.values() for name in values))
     rows = [
-        f"| `{preset}` | " + " | ".join(f"`{values[name]}`" for name in names) + " |"
+        f"| `{preset}` | " + " | ".join(f"`{values.get(name, 'when it pays')}`" for name in names) + " |"
         for preset, values in PRESETS.items()
     ]
     head = "| preset | " + " | ".join(f"`{name}`" for name in names) + " |"
