@@ -94,6 +94,7 @@ def _verdict_table(results: Sequence[Result], models: Iterable[str]) -> str:
             f"**{one.name}**",
             model,
             f"{one.unbeaten / one.conversations:.0%}",
+            f"{one.unbeaten_telling} of {one.telling}",
             f"{one.cheapest / one.conversations:.0%}",
             f"{one.unbeaten_at_budget / one.conversations:.0%}",
             f"{one.worst:.3f}",
@@ -102,7 +103,19 @@ def _verdict_table(results: Sequence[Result], models: Iterable[str]) -> str:
         for model in models
         for one in verdicts(_at_model(results, model))
     ]
-    return _table(("", "", "unbeaten", "cheapest", "unbeaten at like context", "worst", "most often beaten by"), rows)
+    return _table(_VERDICT_COLUMNS, rows)
+
+
+_VERDICT_COLUMNS: Final = (
+    "",
+    "",
+    "unbeaten",
+    "of those with 10 facts",
+    "cheapest",
+    "unbeaten at like context",
+    "worst",
+    "most often beaten by",
+)
 
 
 def _overhead_table(overheads: Iterable[Overhead]) -> str:

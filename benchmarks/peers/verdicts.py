@@ -15,6 +15,8 @@ from .measuring import Result
 from .policies import Pace
 
 LONG_TOKENS = 20_000
+TELLING_PROBES = 10
+"""Fewer cannot tell who keeps more: everybody keeps one of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,10 @@ class Verdict:
     """No peer's setting is cheaper and keeps at least as many facts."""
     cheapest: int
     """Cheaper than every peer's setting that keeps at least as many facts, and than sending everything."""
+    telling: int
+    """Conversations with at least `TELLING_PROBES` probes."""
+    unbeaten_telling: int
+    """As `unbeaten`, among those."""
     unbeaten_at_budget: int
     """As `unbeaten`, among peers' settings whose mean context is half to one and a half times ours."""
     worst: float
@@ -130,7 +136,7 @@ def verdicts(results: Iterable[Result], *, longer_than: int = LONG_TOKENS) -> li
 
 
 def _verdict(name: str, long: Sequence[Sequence[Result]], every: Iterable[Sequence[Result]]) -> Verdict:
-    unbeaten = cheapest = at_budget = 0
+    unbeaten = cheapest = at_budget = telling = unbeaten_telling = 0
     beaten_by: dict[str, int] = defaultdict(int)
     for group in long:
         ours = _named(name, group)
@@ -138,6 +144,8 @@ def _verdict(name: str, long: Sequence[Sequence[Result]], every: Iterable[Sequen
         as_good = [one for one in rivals if one.outcome.retained >= ours.retained]
         better = [one for one in as_good if one.outcome.usd < ours.usd]
         unbeaten += not better
+        telling += ours.probes >= TELLING_PROBES
+        unbeaten_telling += ours.probes >= TELLING_PROBES and not better
         at_budget += not any(_is_alike(one.outcome, ours) for one in better)
         cheapest += all(ours.usd < one.usd for one in [*(one.outcome for one in as_good), _named(EVERYTHING, group)])
         for one in better:
@@ -147,6 +155,8 @@ def _verdict(name: str, long: Sequence[Sequence[Result]], every: Iterable[Sequen
         conversations=len(long),
         unbeaten=unbeaten,
         cheapest=cheapest,
+        telling=telling,
+        unbeaten_telling=unbeaten_telling,
         unbeaten_at_budget=at_budget,
         worst=max(_named(name, group).usd / _named(EVERYTHING, group).usd for group in every),
         beaten_by=tuple(sorted(beaten_by.items(), key=lambda item: -item[1])),

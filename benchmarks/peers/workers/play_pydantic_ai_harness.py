@@ -152,7 +152,7 @@ class Loop:
         ]
         return ModelResponse(parts=parts or [TextPart(" ")], usage=RequestUsage(input_tokens=tokens, output_tokens=own))
 
-    async def _result(self, context: RunContext[Any], **arguments: Any) -> str:
+    async def _result(self, context: RunContext[Any], /, **arguments: Any) -> str:
         return self.recorded.result(context.tool_call_id or "")
 
 
