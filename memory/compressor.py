@@ -117,6 +117,8 @@ class View:
     limit_tokens: int
     share: float = 1.0
     """Of the usual sizes: what a compression may leave behind."""
+    asks_model: bool = True
+    """Whether a model may write the summary, where there is one."""
     task: str = ""
     is_forced: bool = False
     all_is_old: bool = False
@@ -165,7 +167,13 @@ class WorkingMemoryCompressor:
 
     def plan(self, view: View) -> Plan:
         """Return what a compression would do. No I/O, nothing changes."""
-        return self._with_strips(self.strategy.plan(self._situation(view)), view)
+        plan = self.strategy.plan(self._situation(view))
+        return self._with_strips(plan if view.asks_model else replace(plan, asks_model=False), view)
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether a model writes the summaries, and is paid for it."""
+        return isinstance(self._summarizers[0], ModelSummarizer)
 
     def run(self, plan: Plan, view: View) -> Steps[Compaction]:
         """Carry out a plan: archive, summarise, check. One model call for each 100,000 tokens, none without a model.
@@ -180,7 +188,7 @@ class WorkingMemoryCompressor:
         summary: Summary | None = None
         if plan.with_action(Action.SUMMARISE):
             request = self._request(plan, view)
-            ladder = [*self._on_prefix(plan, view, request), *self._summarizers]
+            ladder = self._rungs(plan, view, request)
             for summarizer, following in zip(ladder, [*(s.method for s in ladder[1:]), "masking"], strict=True):
                 try:
                     summary = yield from summarizer.summarize(request)
@@ -309,9 +317,18 @@ class WorkingMemoryCompressor:
             is_forced=view.is_forced,
             all_is_old=view.all_is_old,
             tool_policies=self.config.tool_policies,
+            summary_limit_tokens=self._summary_limit(view),
             max_summaries=self.config.max_summaries,
             bound=frozenset(bound_units(found, view.dialect)) if view.strips_reasoning else frozenset(),
         )
+
+    def _summary_limit(self, view: View) -> int | None:
+        """Return the most that a model's summary may have: its words are paid for, at several times the price of input.
+
+        Of a list that is compressed by itself `compression_ratio` alone decides.
+        """
+        is_paid = view.asks_model and self.asks_model and not view.all_is_old
+        return max(_LEAST_PAID_TOKENS, int(view.threshold_tokens * _PAID_SHARE)) if is_paid else None
 
     def _protected(self, found: Sequence[Unit], by_seq: Mapping[int, str]) -> dict[int, str]:
         protected: dict[int, str] = {}
@@ -352,6 +369,12 @@ class WorkingMemoryCompressor:
                 )
             )
         return (*ladder, ExtractiveSummarizer())
+
+    def _rungs(self, plan: Plan, view: View, request: SummaryRequest) -> list[Summarizer]:
+        """Return the summarisers to try, in order; where no model is to be asked, those that ask none."""
+        if not plan.asks_model and self.asks_model:
+            return [*self._summarizers[1:]]
+        return [*self._on_prefix(plan, view, request), *self._summarizers]
 
     def _on_prefix(self, plan: Plan, view: View, request: SummaryRequest) -> list[Summarizer]:
         """Return the summariser that extends the loop's own context, where that is possible and the cheaper way."""
@@ -522,6 +545,11 @@ _IMPORTANT = Pattern(
     r"|note that|warning|required|wichtig|niemals|importante|nunca|critique|jamais)\b",
     re.IGNORECASE,
 )
+
+_LEAST_PAID_TOKENS = 500
+_PAID_SHARE = 0.05
+"""Of the threshold: the most that a model's summary may have, 2,000 tokens at the default. A model writes half a dozen
+tokens of input's price with each of them; what is longer costs more to write than it saves to send."""
 
 _MESSAGE_OVERHEAD = 8
 """What a message costs beside its text; a little more than the providers' formats need."""

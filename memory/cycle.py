@@ -7,7 +7,7 @@ the result in place. Nothing changes before a result is complete, valid and smal
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from .accounts import Accounts
@@ -223,18 +223,25 @@ class CompressionCycle:
     def _considered(self, trigger: Trigger) -> tuple[Plan, Appraisal | None]:
         """Return what to do and, where money decides, what speaks for and against it.
 
-        From the threshold on, a compression that may not earn its cost is tried leaner: it rewrites less, so that less
-        is lost should the run end.
+        From the threshold on, a compression that does not pay is tried in cheaper ways.
         """
         plan = self._compressor.plan(self._view(is_forced=trigger == "limit"))
         if trigger != "economic":
             return plan, None
         appraisal = self._appraise(plan)
-        if appraisal.reason == "too_risky" and self.tokens > self.limits.threshold_tokens:
-            leaner = self._compressor.plan(self._view(is_forced=False, share=_LEANER))
-            found = self._appraise(leaner)
-            return (leaner, found) if found.pays else (plan, appraisal)
+        if not appraisal.pays and self.tokens > self.limits.threshold_tokens:
+            for cheaper in self._cheaper(appraisal):
+                found = self._appraise(cheaper)
+                if found.pays:
+                    return cheaper, found
         return plan, appraisal
+
+    def _cheaper(self, appraisal: Appraisal) -> Iterator[Plan]:
+        """Yield plans that cost less: a summary that no model is paid for, then less that is rewritten."""
+        if self._compressor.asks_model:
+            yield self._compressor.plan(self._view(is_forced=False, asks_model=False))
+        if appraisal.reason == "too_risky":
+            yield self._compressor.plan(self._view(is_forced=False, asks_model=False, share=_LEANER))
 
     def _appraise(self, plan: Plan) -> Appraisal:
         usd = self._summary_usd(plan)
@@ -243,7 +250,7 @@ class CompressionCycle:
     def _summary_usd(self, plan: Plan) -> float:
         """Estimate what writing a plan's summary will cost; nothing without a model."""
         llm, gone = self._compressor.llm, plan.with_action(Action.SUMMARISE)
-        if llm is None or not gone:
+        if llm is None or not gone or not plan.asks_model:
             return 0.0
         usage = Usage(
             input_tokens=sum(decision.tokens_before for decision in gone), output_tokens=plan.summary_target_tokens
@@ -316,7 +323,7 @@ class CompressionCycle:
         else:
             self.limits.note_failed(tokens=self.tokens)
 
-    def _view(self, *, is_forced: bool, share: float = 1.0) -> View:
+    def _view(self, *, is_forced: bool, share: float = 1.0, asks_model: bool = True) -> View:
         """Return the window as a compression sees it, with a share of the usual room to leave things in."""
         return View(
             entries=tuple(self._window.entries),
@@ -325,6 +332,7 @@ class CompressionCycle:
             summaries=dict(self.results.summaries),
             threshold_tokens=self._size.messages_within(int(self.limits.threshold_tokens * share)),
             share=share,
+            asks_model=asks_model,
             limit_tokens=self._size.messages_within(self.limits.max_context_tokens),
             task=self._window.task,
             is_forced=is_forced,

@@ -53,6 +53,8 @@ class Plan:
     decisions: tuple[Decision, ...]
     summary_target_tokens: int = 0
     """How long the summary may be; 0 if nothing is summarised."""
+    asks_model: bool = True
+    """Whether a model may write the summary, where there is one; else it is written by extraction."""
     version: int = 0
     """The state of the window that the plan was made for."""
     usd_per_token: float = 0.0
@@ -122,6 +124,8 @@ class Situation:
     tool_policies: Mapping[str, ToolPolicy] = field(default_factory=dict)
     max_summaries: int = 1
     """How many summaries may stand; before there are more, they become one."""
+    summary_limit_tokens: int | None = None
+    """The most that one new summary may have, because a model is paid for it; None: what the other sizes say."""
     bound: frozenset[int] = frozenset()
     """Indices of units with signed reasoning that any change before them makes invalid; empty for most models."""
 

@@ -84,7 +84,9 @@ def _wanted(decisions: Sequence[Decision], situation: Situation) -> int:
 
 def wanted_tokens(covered_tokens: int, situation: Situation) -> int:
     """Return how long a summary of messages that measured this much should be, where there is room for it."""
-    return int(covered_tokens * situation.compression_ratio * (1.0 if situation.all_is_old else _SPARING))
+    wanted = int(covered_tokens * situation.compression_ratio * (1.0 if situation.all_is_old else _SPARING))
+    limit = situation.summary_limit_tokens
+    return wanted if limit is None else min(wanted, limit)
 
 
 def added_tokens(units: Iterable[Unit]) -> int:
