@@ -182,8 +182,9 @@ def _trials(
     failures: list[Failed],
 ) -> list[Result]:
     trials = [
-        Trial(transcript=one, settings=settings, own=tuple(own), models=order.models, kind=kind, folder=order.folder)
+        Trial(transcript=one, settings=settings, own=tuple(own), model=model, kind=kind, folder=order.folder)
         for one in transcripts
+        for model in order.models
     ]
     found: list[Result] = []
     for number, results in enumerate(measure_all(trials, processes=order.processes), start=1):

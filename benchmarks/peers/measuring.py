@@ -46,12 +46,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One conversation, to be measured under everybody at the given models."""
+    """One conversation, to be measured under everybody at a model's prices."""
 
     transcript: Transcript
     settings: tuple[Setting, ...]
     own: tuple[Own, ...]
-    models: tuple[str, ...]
+    model: str
     kind: Kind
     folder: Path
 
@@ -128,8 +128,7 @@ def measure(trial: Trial) -> list[Result | Failed]:
             policies.append((setting, PeerPolicy(setting.name, play, trial.kind)))
         else:
             found.append(Failed(name=setting.name, transcript_id=trial.transcript.id, reason=play.failed))
-    for model in trial.models:
-        found += _measured(Bench(recording, model=model, counter=TiktokenCounter(COUNTED_AS)), policies, trial)
+    found += _measured(Bench(recording, model=trial.model, counter=TiktokenCounter(COUNTED_AS)), policies, trial)
     return found
 
 

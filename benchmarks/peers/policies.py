@@ -13,7 +13,7 @@ from memory import MemoryConfig, MemoryManager
 from memory.tokens import TiktokenCounter, TokenCounter
 
 from .plays import Play
-from .summaries import Kind
+from .summaries import STUB, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ def pace_of_play(play: Play) -> Pace:
 def pace_of_memory(config: MemoryConfig, messages: Sequence[Any], requests: Sequence[int]) -> Pace:
     """Return what the turns of a memory cost, by a counter of its own that remembers nothing.
 
-    On the clock are adding a message and reading the context, what a loop calls; summaries included, which for peers
-    are written off the clock.
+    On the clock are adding a message and reading the context, what a loop calls. As for peers, the text of a summary
+    comes from elsewhere.
     """
     counter = TiktokenCounter()
     counter.count_text("")  # the first count builds the encoding
-    memory = MemoryManager(config, dialect="openai_chat", counter=counter)
+    memory = MemoryManager(config, lambda prompt: STUB, dialect="openai_chat", counter=counter)
     turns: list[tuple[int, float, int]] = []
     due, seconds, known = frozenset(requests), 0.0, 0
     for index, message in enumerate(messages):

@@ -200,7 +200,7 @@ def _at_model(results: Iterable[Result], model: str) -> list[Result]:
 def _notes(findings: Findings) -> list[str]:
     notes = [f"Not installed: {', '.join(findings.missing)}."] if findings.missing else []
     counts: dict[str, int] = {}
-    for one in findings.failures:
+    for one in dict.fromkeys(findings.failures):
         reason = f"{one.name}: {one.reason.partition(':')[0]}"
         counts[reason] = counts.get(reason, 0) + 1
     if counts:
