@@ -198,7 +198,7 @@ def test_what_is_sent_is_the_frameworks_own_objects_but_for_summaries() -> None:
     for sent in conversation.model.requests:
         others = [message for message in sent if id(message) not in own]
         assert all(isinstance(message, HumanMessage) for message in others)
-        assert len(others) <= 1
+        assert len(others) <= CONFIG.max_summaries
 
 
 async def test_an_event_loop_sends_the_same_lists() -> None:
