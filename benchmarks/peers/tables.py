@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent.backtest.policies import EVERYTHING
 
-from .settings import TRIGGERS
+from .settings import TRIGGERS, own_settings
 from .verdicts import LONG_TOKENS, Overhead, Total, at_mean_context, totals, verdicts
 
 if TYPE_CHECKING:
@@ -69,12 +69,15 @@ def _loop_table(results: Sequence[Result], models: Sequence[str]) -> str:
 
 def _dollar_table(results: Sequence[Result], models: Sequence[str]) -> str:
     found = [one for one in _by_name(results, models) if one[models[0]].family in ("summary", "everything")]
-    rows = [[_title(one), *_input_costs(one, models)] for one in _sorted(found, models[0])]
+    named = {own.name for own in own_settings()}
+    shown = [one for one in found if not one[models[0]].is_own or _name(one) in named]
+    rows = [[_title(one), *_input_costs(one, models)] for one in _sorted(shown, models[0])]
     return _table(("", *_costs_of(models)), rows)
 
 
 def _recorded(results: Sequence[Result], models: Sequence[str]) -> list[str]:
     long = [one for one in results if one.outcome.history_tokens > LONG_TOKENS]
+    models = _measured(long, models)
     rows = [
         [_title(one), str(one[models[0]].conversations), *_costs(one, models), *_quality(one[models[0]])]
         for one in _sorted(_by_name(long, models), models[0])
@@ -128,12 +131,13 @@ def _overhead_table(overheads: Iterable[Overhead]) -> str:
             one.failed or "",
         ]
         for one in sorted(overheads, key=lambda one: one.milliseconds)
+        if not one.name.endswith("k, defaults")  # the same code at another size
     ]
     return _table(("", "ms a turn", "growth", "bytes tokenised per byte", ""), rows)
 
 
 def _how_table(order: Order) -> str:
-    own = [[f"**{one.name}**", one.how] for one in order.own]
+    own = [[f"**{one.name}**", one.how] for one in order.own if not one.name.endswith(f"{TRIGGERS[-1] // 1_000}k")]
     peers = [[one.name, one.how] for one in order.settings if one.trigger == TRIGGERS[0]]
     return _table(("", "set up"), own + peers)
 
@@ -179,10 +183,15 @@ def _equal(total: Total, curve: Iterable[Total]) -> str:
 
 def _by_name(results: Sequence[Result], models: Iterable[str]) -> list[dict[str, Total]]:
     found: dict[str, dict[str, Total]] = {}
-    for model in models:
+    for model in _measured(results, models):
         for total in totals(_at_model(results, model)):
             found.setdefault(total.name, {})[model] = total
     return list(found.values())
+
+
+def _measured(results: Iterable[Result], models: Iterable[str]) -> list[str]:
+    found = {one.outcome.model for one in results}
+    return [model for model in models if model in found]
 
 
 def _name(found: ByModel) -> str:
