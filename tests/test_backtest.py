@@ -235,6 +235,39 @@ def test_summaries_by_a_model_are_in_the_bill() -> None:
     assert_sums_agree(outcome)
 
 
+@pytest.mark.parametrize("model", [CLAUDE, GPT])
+def test_a_summary_behind_the_runs_own_context_is_read_from_its_cache(model: str) -> None:
+    bench = Bench(recording_of(a_loop(200)), model=model)
+
+    live, fresh = (
+        bench.outcome(replace(memory_at(10_000, summary_prefix=on_prefix), summariser="model"))
+        for on_prefix in (None, False)
+    )
+
+    assert live.prefix_changes == fresh.prefix_changes > 0 == live.invalid_requests
+    assert live.summary_tokens > fresh.summary_tokens
+    assert live.usd_summaries < 0.7 * fresh.usd_summaries
+    assert_sums_agree(live)
+
+
+def test_a_summary_behind_the_runs_own_context_is_dear_where_its_cache_has_expired() -> None:
+    bench = {seconds: Bench(recording_of(a_loop(200), seconds_per_step=seconds), model=CLAUDE) for seconds in (15, 400)}
+    policy = replace(memory_at(10_000, summary_prefix=True), summariser="model")
+
+    alive, dead = (bench[seconds].outcome(policy) for seconds in (15, 400))
+
+    assert alive.summary_tokens == dead.summary_tokens
+    assert dead.usd_summaries > 2 * alive.usd_summaries
+
+
+def test_what_quotes_messages_is_asked_of_the_cheaper_model() -> None:
+    bench = Bench(recording_of(a_loop(200)), model=CLAUDE)
+    policy = replace(memory_at(10_000, summary_prefix=False), summariser="model")
+    cheaper = replace(policy, config=replace(policy.config, compression_model="gpt-4o-mini"))
+
+    assert bench.outcome(cheaper).usd_summaries < 0.2 * bench.outcome(policy).usd_summaries
+
+
 def test_a_policys_own_calls_are_priced_at_their_own_model() -> None:
     calls = [SummaryCall(input_tokens=1_000_000, cached_tokens=0, output_tokens=0, model="gpt-4o-mini")]
 

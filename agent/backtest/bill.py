@@ -42,16 +42,25 @@ class Bill:
         self.usd_output += output
         return fresh + cached + five_minutes + an_hour + output
 
+    def add_prefix_summary(self, usage: Usage) -> None:
+        """Add a model call of the policy that the run's own model answered, behind the run's own context."""
+        self._add_summary(usage, self._model)
+
     def add_summaries(self, calls: Iterable[SummaryCall]) -> None:
         """Add the model calls that the policy made, each at its own model's price."""
         for call in calls:
             usage = Usage(
                 input_tokens=call.input_tokens, output_tokens=call.output_tokens, cache_read_tokens=call.cached_tokens
             )
-            rates = self._prices.rates(call.model, input_tokens=call.input_tokens)
-            self.summary_tokens += usage.total_tokens
-            self.usd_summaries += rates.cost_usd(
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cache_read_tokens=usage.cache_read_tokens,
-            )
+            self._add_summary(usage, call.model)
+
+    def _add_summary(self, usage: Usage, model: str) -> None:
+        rates = self._prices.rates(model, input_tokens=usage.input_tokens)
+        self.summary_tokens += usage.total_tokens
+        self.usd_summaries += rates.cost_usd(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        )

@@ -219,7 +219,7 @@ def _write_page(path: Path, outcomes: Sequence[Outcome], order: _Order) -> None:
 
     assumptions = {
         "Time between requests": f"As recorded; else {order.seconds_per_step:g} seconds.",
-        "Summaries": "The memory's own, without a model." if order.is_extractive else "Of a fixed size, pretended.",
+        "Summaries": "The memory's own, without a model." if order.is_extractive else "By a pretended model, priced.",
     }
     try:
         # Recorders write lone surrogates, which no file in UTF-8 can hold.

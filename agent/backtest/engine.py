@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from memory.prices import PriceBook
-from memory.prompt_cache import Block, CacheUse, PromptCache, cache_rules
+from memory.prompt_cache import Block, PromptCache, cache_rules
 from memory.request_size import RequestSize
 from memory.tokens import TiktokenCounter, TokenCounter
 from memory.usage import Usage
 
 from ..transcripts import Transcript
 from .bill import Bill
-from .outcome import Attentive, Compression, Outcome, Policy, Probe, Step
+from .outcome import Attentive, Compression, Extending, Outcome, Policy, Probe, Step
 from .recording import SECONDS_PER_STEP, Recording, Request, errors_of, recording_of
 from .ruler import Piece, RememberingCounter, Ruler, digest
 
@@ -107,22 +107,22 @@ class _Run:
             if isinstance(self._session, Attentive):
                 self._session.tell_time(at_seconds)
             self._session.add(message)
+        self._add_prefix_calls()
         self._bill.add_summaries(self._session.summary_calls())
         return self._outcome()
 
     def _request(self, request: Request) -> None:
         context = self._session.context()
+        self._add_prefix_calls()
         pieces = self._ruler.measure(context)
-        shared = _common(self._before, pieces)
-        has_changed = shared < len(self._before)
-        blocks = [*self._bench.front, *(block for piece in pieces for block in piece.blocks)]
-        sent = sum(block.tokens for block in blocks)
-        use = self._cache.send(self._marked(blocks, pieces, shared), at_seconds=request.at_seconds)
-        usage = self._usage(request, sent, use)
+        has_changed = _common(self._before, pieces) < len(self._before)
+        answer = self._ruler.measure(self._messages[request.index : request.stop])
+        output_tokens = sum(piece.tokens for piece in answer)
+        usage = self._send(pieces, output_tokens=output_tokens, at_seconds=request.at_seconds)
         usd = self._bill.add_request(usage)
         self._steps.append(_step(request, usage, usd, has_changed=has_changed and bool(self._steps)))
         if has_changed:
-            self._note_compression(request, pieces, sent)
+            self._note_compression(request, pieces, usage.input_tokens)
         self._note_quality(request, context, pieces)
         if isinstance(self._session, Attentive):
             self._session.record_usage(usage)
@@ -130,7 +130,25 @@ class _Run:
 
     # --- Money --------------------------------------------------------------------------------------------------------
 
-    def _marked(self, blocks: list[Block], pieces: Sequence[Piece], shared: int) -> list[Block]:
+    def _add_prefix_calls(self) -> None:
+        for call in self._session.take_prefix_calls() if isinstance(self._session, Extending) else ():
+            pieces = self._ruler.measure(call.messages)
+            usage = self._send(pieces, output_tokens=call.output_tokens, at_seconds=call.at_seconds)
+            self._bill.add_prefix_summary(usage)
+
+    def _send(self, pieces: Sequence[Piece], *, output_tokens: int, at_seconds: float) -> Usage:
+        """Send a request through the provider's cache."""
+        blocks = [*self._bench.front, *(block for piece in pieces for block in piece.blocks)]
+        use = self._cache.send(self._marked(blocks, pieces), at_seconds=at_seconds)
+        return Usage(
+            input_tokens=sum(block.tokens for block in blocks),
+            output_tokens=output_tokens,
+            cache_read_tokens=use.read_tokens,
+            cache_write_tokens=use.written_tokens,
+            cache_write_1h_tokens=use.written_1h_tokens,
+        )
+
+    def _marked(self, blocks: list[Block], pieces: Sequence[Piece]) -> list[Block]:
         """Ask the provider to cache what a good client would: system and tools, what stood before, this request.
 
         Where the request before is no beginning of this one, the second mark goes to the end of what both have in
@@ -142,23 +160,13 @@ class _Run:
         leading = next((i for i, one in enumerate(pieces) if one.reading.role != "system"), len(pieces))
         ends = {self._end(pieces, leading)}
         if not any(piece.is_marked for piece in pieces):
-            ends |= {self._end(pieces, shared), len(blocks)}
+            ends |= {self._end(pieces, _common(self._before, pieces)), len(blocks)}
         for end in ends - {0}:
             blocks[end - 1] = replace(blocks[end - 1], breakpoint="5m")
         return blocks
 
     def _end(self, pieces: Sequence[Piece], count: int) -> int:
         return len(self._bench.front) + sum(len(piece.blocks) for piece in pieces[:count])
-
-    def _usage(self, request: Request, sent: int, use: CacheUse) -> Usage:
-        answer = self._ruler.measure(self._messages[request.index : request.stop])
-        return Usage(
-            input_tokens=sent,
-            output_tokens=sum(piece.tokens for piece in answer),
-            cache_read_tokens=use.read_tokens,
-            cache_write_tokens=use.written_tokens,
-            cache_write_1h_tokens=use.written_1h_tokens,
-        )
 
     # --- What was done to the context, and what that did --------------------------------------------------------------
 

@@ -7,7 +7,7 @@ except for `Probe.fact`, which never leaves the process that read the transcript
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from memory.tokens import TokenCounter
@@ -39,7 +39,7 @@ class Session(Protocol):
         ...
 
     def summary_calls(self) -> Sequence[SummaryCall]:
-        """Return all model calls that the policy made so far."""
+        """Return all model calls that the policy made so far, but for those of `Extending`."""
         ...
 
 
@@ -53,6 +53,26 @@ class Attentive(Protocol):
 
     def record_usage(self, usage: Usage) -> None:
         """Take the usage that the provider would have reported for the last request, before its answer is added."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixCall:
+    """A summary call that extends the run's own context: same model, system prompt and tools, so it finds its cache."""
+
+    messages: Sequence[Any] = field(repr=False)
+    """Those of the run, and the instruction behind them."""
+    output_tokens: int
+    at_seconds: float
+    """On the clock that the session is told."""
+
+
+@runtime_checkable
+class Extending(Protocol):
+    """A session that writes summaries behind the run's own context; others need not have this method."""
+
+    def take_prefix_calls(self) -> Sequence[PrefixCall]:
+        """Return those made since this was last asked: before each request, and at the end."""
         ...
 
 

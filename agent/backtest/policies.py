@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
-from memory import CompressionStrategy, CompressionTrigger, MemoryConfig, MemoryManager
+from memory import CompressionStrategy, CompressionTrigger, LLMMessage, MemoryConfig, MemoryManager
 from memory.config import nearest
 from memory.dialects import dialect_named
 from memory.errors import BudgetExceededError, ConfigError, ContextOverflowError
+from memory.messages import DialectName
 from memory.native import to_wire
 from memory.tokens import TokenCounter
 from memory.usage import Usage
 
 from ..transcripts import Transcript
-from .outcome import Policy, Session, SummaryCall
+from .outcome import Policy, PrefixCall, Session, SummaryCall
 
 Summariser: TypeAlias = Literal["extractive", "model"]
 
@@ -97,13 +99,15 @@ class Memory:
 class _Remembering:
     def __init__(self, policy: Memory, transcript: Transcript, model: str, counter: TokenCounter) -> None:
         # A backtest is to find out what a run costs, not to stop where the money would.
-        config = replace(policy.config, max_cost_dollars=None, compression_model=None, background=False)
-        self._writer = _PretendedModel(policy.config.compression_model or model, counter)
+        config = replace(policy.config, max_cost_dollars=None, background=False)
         self._model = model
         self._now = 0.0
+        self._writer: _PretendedModel | None = None
+        if policy.summariser == "model":
+            self._writer = _PretendedModel(model, transcript.dialect, counter, clock=lambda: self._now)
         self._memory = MemoryManager(
-            config,
-            self._writer if policy.summariser == "model" else None,
+            config if self._writer else replace(config, compression_model=None),
+            self._writer,
             dialect=transcript.dialect,
             model=model,
             system=transcript.system,
@@ -114,7 +118,10 @@ class _Remembering:
 
     def add(self, message: Any) -> None:
         try:
-            self._memory.add_message_sync(message)
+            if self._writer is None:
+                self._memory.add_message_sync(message)
+            else:  # the memory extends the context of a model of the agent's kind alone, and those are asynchronous
+                asyncio.run(self._memory.add_message(message))
         except ContextOverflowError:
             return  # it was added; such a request is told by its size
 
@@ -131,7 +138,10 @@ class _Remembering:
         self._memory.record_usage(usage, model=self._model)
 
     def summary_calls(self) -> Sequence[SummaryCall]:
-        return self._writer.calls
+        return self._writer.fresh_calls if self._writer else ()
+
+    def take_prefix_calls(self) -> Sequence[PrefixCall]:
+        return self._writer.taken_prefix_calls() if self._writer else ()
 
 
 @dataclass(slots=True)
@@ -139,22 +149,36 @@ class _PretendedModel:
     """Writes a summary of a fixed size that says nothing, and remembers what a real model would have been paid for."""
 
     model: str
+    dialect: DialectName
     counter: TokenCounter = field(repr=False)
-    calls: list[SummaryCall] = field(default_factory=list)
+    clock: Callable[[], float] = field(repr=False)
+    fresh_calls: list[SummaryCall] = field(default_factory=list, repr=False)
+    """Of this model and those that `with_model` made of it."""
+    _prefix_calls: list[PrefixCall] = field(default_factory=list, repr=False)
 
-    def __call__(self, prompt: str) -> str:
-        self.calls.append(
-            SummaryCall(
-                input_tokens=self.counter.count_text(prompt),
-                cached_tokens=0,
-                output_tokens=self.counter.count_text(_PRETENDED_SUMMARY),
-                model=self.model,
-            )
-        )
+    def with_model(self, name: str) -> _PretendedModel:
+        return replace(self, model=name)
+
+    async def call_async(self, messages: Sequence[Any], **options: Any) -> str:
+        """Answer the memory, which quotes messages to it in its own, or sends the run's with an instruction."""
+        written = self.counter.count_text(_PRETENDED_SUMMARY)
+        if all(isinstance(one, LLMMessage) for one in messages):
+            read = self.counter.count_text("\n\n".join(str(one.content) for one in messages))
+            call = SummaryCall(input_tokens=read, cached_tokens=0, output_tokens=written, model=self.model)
+            self.fresh_calls.append(call)
+        else:
+            at_seconds = self.clock()
+            self._prefix_calls.append(PrefixCall(messages=messages, output_tokens=written, at_seconds=at_seconds))
         return _PRETENDED_SUMMARY
 
+    def taken_prefix_calls(self) -> list[PrefixCall]:
+        taken, self._prefix_calls = self._prefix_calls, []
+        return taken
 
-_PRETENDED_SUMMARY: Final = "The work went on as it was asked for, step by step, and nothing else came of it.\n" * 30
+
+_PRETENDED_SUMMARY: Final = (
+    "## State of the work\n" + "The work went on as it was asked for, step by step, and nothing else came of it.\n" * 30
+)
 """About 600 tokens."""
 
 
