@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import pytest
 
 from agent.backtest.cluster import dask_executor
 from agent.backtest.outcome import Policy, Session
-from agent.backtest.parallel import DEFAULT_MODELS, Failure, Job, executor_for, models_of, run, run_all
+from agent.backtest.parallel import (
+    DEFAULT_MODELS,
+    Failure,
+    Job,
+    WorkersLostError,
+    executor_for,
+    models_of,
+    run,
+    run_all,
+)
 from agent.backtest.policies import Everything, policies_named
 from agent.transcripts import Transcript
 from memory import MemoryConfig
@@ -116,6 +127,39 @@ def test_a_broken_transcript_is_told_and_the_others_go_on() -> None:
     (nothing, failures), (outcomes, none) = run_all(every, None)
 
     assert (nothing, len(failures), len(outcomes), none) == ((), 1, 1, ())
+
+
+class Lossy(Executor):
+    """A cluster that gives up on one job, and from another one on has no workers."""
+
+    def __init__(self, *, failing: int, broken: int = 99) -> None:
+        self._failing, self._broken, self._count = failing, broken, 0
+
+    def submit(self, work: Any, /, *arguments: Any, **_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._count += 1
+        if self._count >= self._broken:
+            future.set_exception(BrokenProcessPool())
+        elif self._count == self._failing:
+            future.set_exception(RuntimeError("with the words of a message in it"))
+        else:
+            future.set_result(work(*arguments))
+        return future
+
+
+def test_a_job_that_a_cluster_gives_up_is_told_and_the_others_go_on() -> None:
+    results = list(run_all(jobs(), Lossy(failing=2)))
+
+    assert results[1] == ((), (Failure(source="loop.json", error="it failed with RuntimeError"),))
+    assert [len(outcomes) for outcomes, _ in results] == [3, 0, 3, 3, 3]
+
+
+def test_what_was_done_before_the_workers_ended_is_there() -> None:
+    results = run_all(jobs(), Lossy(failing=99, broken=4))
+
+    assert len(list(islice(results, 3))) == 3
+    with pytest.raises(WorkersLostError, match="ended from outside"):
+        next(results)
 
 
 def test_a_conversation_without_an_answer_has_no_outcome() -> None:

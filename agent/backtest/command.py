@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +176,7 @@ def _refuse_unwritable(path: Path) -> None:
 
 
 def _results(source: Source, order: _Order) -> tuple[list[Outcome], list[Failure]]:
-    from .parallel import executor_for, run_all
+    from .parallel import Failure, WorkersLostError, executor_for, run_all
 
     outcomes: list[Outcome] = []
     failures: list[Failure] = []
@@ -185,10 +185,13 @@ def _results(source: Source, order: _Order) -> tuple[list[Outcome], list[Failure
         executor_for(processes=order.processes or processes_for(source.paths), dask=order.dask) as (executor, workers),
     ):
         results = run_all(map(order.job, source), executor, workers=workers)
-        for number, (found, failed) in enumerate(results):
-            outcomes += found
-            failures += failed
-            advance(source.shares[number])
+        try:
+            for number, (found, failed) in enumerate(results):
+                outcomes += found
+                failures += failed
+                advance(source.shares[number])
+        except WorkersLostError as error:  # hours of work may have been done before
+            failures.append(Failure(source="the transcripts that were not done yet", error=str(error)))
     return outcomes, failures
 
 
@@ -205,11 +208,11 @@ def _progress(total: int) -> Iterator[Callable[[float], None]]:
         yield lambda share: progress.advance(task, share)
 
 
-def _nothing(source: Source, failures: Iterable[Failure]) -> int:
+def _nothing(source: Source, failures: Sequence[Failure]) -> int:
     console = Console(stderr=True, highlight=False, markup=False)
     for failure in failures:
         console.print(f"error: {failure.source}: {failure.error}", soft_wrap=True)
-    if not source.unreadable:
+    if not (source.unreadable or failures):
         console.print("error: no transcript holds an answer of a model, so there is nothing to compare", soft_wrap=True)
     return MISTAKE
 

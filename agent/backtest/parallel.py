@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -52,6 +53,10 @@ class Failure:
     policy: str | None = None
 
 
+class WorkersLostError(AgentMemoryError):
+    """The processes that work on the transcripts have ended before their work was done."""
+
+
 Result: TypeAlias = tuple[tuple[Outcome, ...], tuple[Failure, ...]]
 """Of one job."""
 
@@ -60,7 +65,7 @@ def run_all(jobs: Iterable[Job], executor: Executor | None, *, workers: int = 1)
     """Yield the result of each job, in the order of the jobs; without an executor they run here, one by one.
 
     Raises:
-        AgentMemoryError: The executor's processes ended before their work was done.
+        WorkersLostError: The executor's processes ended before their work was done; what was done is yielded before.
     """
     if executor is None:
         yield from map(run, jobs)
@@ -68,8 +73,8 @@ def run_all(jobs: Iterable[Job], executor: Executor | None, *, workers: int = 1)
     try:
         yield from _in_order(iter(jobs), executor, in_flight=_JOBS_PER_WORKER * workers)
     except (BrokenProcessPool, CancelledError) as error:
-        raise AgentMemoryError(
-            "a process that worked on the transcripts was ended from outside, perhaps for want of memory; "
+        raise WorkersLostError(
+            "a process that worked on them was ended from outside, perhaps for want of memory; "
             "--processes 1 works without others"
         ) from error
 
@@ -81,7 +86,7 @@ def run(job: Job) -> Result:
     try:
         recording = recording_of(job.transcript, seconds_per_step=job.seconds_per_step)
     except Exception as error:  # noqa: BLE001 - of a transcript from anywhere anything may be wrong
-        return (), (_failure(job, error),)
+        return (), (_failure(job.transcript.source, error),)
     if not recording.requests:
         return (), ()
     for model in job.models or models_of(job.transcript):
@@ -90,7 +95,7 @@ def run(job: Job) -> Result:
             try:
                 found = bench.outcome(policy)
             except Exception as error:  # noqa: BLE001 - policies are plug-ins
-                failures.append(_failure(job, error, policy))
+                failures.append(_failure(job.transcript.source, error, policy))
             else:
                 outcomes.append(found if job.keeps_steps else replace(found, steps=(), compressions=()))
     return tuple(outcomes), tuple(failures)
@@ -121,7 +126,7 @@ def executor_for(*, processes: int, dask: str | None) -> Iterator[tuple[Executor
         yield None, 1
     else:
         # Spawned, not forked: the progress bar's thread may hold a lock at any moment.
-        pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_leave_interrupts)
+        pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_at_interrupts)
         try:
             yield pool, processes
         finally:
@@ -139,20 +144,31 @@ _JOBS_PER_WORKER: Final = 4
 
 def _in_order(jobs: Iterator[Job], executor: Executor, *, in_flight: int) -> Iterator[Result]:
     """Keep the workers busy, and no more than `in_flight` jobs on their way or done and not yet taken."""
-    waiting: list[Future[Result]] = []
+    waiting: deque[tuple[str, Future[Result]]] = deque()
     while True:
-        waiting += [executor.submit(run, job) for job in islice(jobs, in_flight - len(waiting))]
+        waiting += [
+            (job.transcript.source, executor.submit(run, job)) for job in islice(jobs, in_flight - len(waiting))
+        ]
         if not waiting:
             return
-        yield waiting.pop(0).result()
+        yield _result(*waiting.popleft())
 
 
-def _failure(job: Job, error: Exception, policy: Policy | None = None) -> Failure:
+def _result(source: str, future: Future[Result]) -> Result:
+    try:
+        return future.result()
+    except (BrokenProcessPool, CancelledError):
+        raise  # there are no workers any more
+    except Exception as error:  # noqa: BLE001 - a cluster gives up on a job that ends its workers, by errors of its own
+        return (), (_failure(source, error),)
+
+
+def _failure(source: str, error: Exception, policy: Policy | None = None) -> Failure:
     # The words of other errors may quote a message.
     said = str(error) if isinstance(error, AgentMemoryError) else f"it failed with {type(error).__name__}"
-    return Failure(source=job.transcript.source, error=said, policy=policy.name if policy else None)
+    return Failure(source=source, error=said, policy=policy.name if policy else None)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is the main process's to handle; a worker is told to end by it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_at_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal: a worker ends at once and in silence, the main process says so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
