@@ -82,8 +82,9 @@ def test_the_users_own_settings_are_a_policy(aloop: Aloop, loop: Path, monkeypat
     assert own["prefix_changes"] > 0
 
 
-def test_session_logs_are_found_and_told(aloop: Aloop, loop: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "home" / ".codex" / "sessions" / "2026"
+def rollout(home: Path) -> Path:
+    """Write a session log of Codex that holds one answer, and return its folder."""
+    folder = home / ".codex" / "sessions" / "2026"
     folder.mkdir(parents=True)
     item = {"type": "response_item", "timestamp": "2026-01-02T03:04:05Z"}
     says = [("user", "input_text", "Go on."), ("assistant", "output_text", "Done.")]
@@ -92,6 +93,11 @@ def test_session_logs_are_found_and_told(aloop: Aloop, loop: Path, tmp_path: Pat
         payload = {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
         lines.append({**item, "payload": payload})
     (folder / "rollout-1.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return folder
+
+
+def test_session_logs_are_found_and_told(aloop: Aloop, tmp_path: Path) -> None:
+    rollout(tmp_path / "home")
 
     done = aloop(*alone("--policy", "none"))
 
@@ -99,6 +105,23 @@ def test_session_logs_are_found_and_told(aloop: Aloop, loop: Path, tmp_path: Pat
     assert "Codex: 1 session log, the newest" in done.err
     assert "nothing is sent anywhere" in done.err
     assert ": 1 run, 1 request, " in done.out
+
+
+def test_found_logs_that_cannot_be_read_are_passed_over_with_a_note(aloop: Aloop, tmp_path: Path) -> None:
+    folder = rollout(tmp_path / "home")
+    for number in range(12):
+        (folder / f"rollout-half-{number}.jsonl").write_text('{"type": "sess', encoding="utf-8")
+    claude = tmp_path / "home" / ".claude" / "projects" / "p"
+    claude.mkdir(parents=True)
+    (claude / "summary.jsonl").write_text('{"type": "summary", "summary": "Fixed.", "leafUuid": "1"}', encoding="utf-8")
+
+    done, named = aloop(*alone("--policy", "none")), aloop(*alone(claude / "summary.jsonl"))
+
+    assert done.code == 0
+    assert "passed over, of the session logs: 13\n" in done.err
+    assert "and 3 more; --json has all of them" in done.err
+    assert "error" not in done.err
+    assert (named.code, "in which nothing was said yet" in named.err) == (2, True)
 
 
 def test_without_files_and_logs_there_is_a_sentence(aloop: Aloop) -> None:

@@ -101,7 +101,9 @@ def backtest_command(
     source = Source(files or [], None if dialect is None else dialect_named(dialect).name, is_lenient)
     if not files:
         source.paths = found_logs(Console(stderr=True, highlight=False, markup=False))
-        source.is_lenient = True  # the last line of a session that is still going on may be half written
+        source.is_found = source.is_lenient = (
+            True  # the last line of a session that is still going on may be half written
+        )
     if html is not None:
         _refuse_unwritable(html)
     outcomes, failures = _results(source, order)
@@ -110,7 +112,8 @@ def backtest_command(
     if html is not None:
         _write_page(html, outcomes, order)
     _show(outcomes, failures, source, order, as_json=as_json)
-    raise typer.Exit(MISTAKE if failures or source.unreadable or not outcomes else OK)
+    is_mistaken = failures or not outcomes or (source.unreadable and not source.is_found)
+    raise typer.Exit(MISTAKE if is_mistaken else OK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +215,7 @@ def _nothing(source: Source, failures: Sequence[Failure]) -> int:
     console = Console(stderr=True, highlight=False, markup=False)
     for failure in failures:
         console.print(f"error: {failure.source}: {failure.error}", soft_wrap=True)
-    if not (source.unreadable or failures):
+    if source.is_found or not (source.unreadable or failures):
         console.print("error: no transcript holds an answer of a model, so there is nothing to compare", soft_wrap=True)
     return MISTAKE
 
@@ -245,5 +248,20 @@ def _show(
         console.out(json_text(values), highlight=False)
     else:
         print_report(console, outcomes, failures, adds_models=adds_models)
-        for sentence in source.skipped:
+        for sentence in _first(source.skipped):
             console.print(sentence, markup=False, soft_wrap=True)
+    if source.is_found and source.unreadable:
+        notes = Console(stderr=True, highlight=False, markup=False)
+        notes.print(f"passed over, of the session logs: {len(source.unreadable):,}", soft_wrap=True)
+        for sentence in _first([one["error"] for one in source.unreadable]):
+            notes.print(sentence, soft_wrap=True)
+
+
+def _first(sentences: Sequence[str]) -> Iterator[str]:
+    """Yield the first sentences and how many there are besides: of a thousand logs nobody reads all."""
+    yield from sentences[:_MOST_SENTENCES]
+    if len(sentences) > _MOST_SENTENCES:
+        yield f"and {len(sentences) - _MOST_SENTENCES:,} more; --json has all of them"
+
+
+_MOST_SENTENCES = 10

@@ -24,10 +24,12 @@ class Source:
     paths: Sequence[str]
     dialect: DialectName | None
     is_lenient: bool
+    is_found: bool = False
+    """The files were not named but found, so that one which cannot be read, or says nothing yet, is no mistake."""
     unreadable: list[dict[str, str]] = field(default_factory=list)
     """Files that could not be read, each with the reason."""
     skipped: list[str] = field(default_factory=list)
-    """What a lenient reading left out, a sentence each."""
+    """What was left out of the others, a sentence each."""
     shares: list[float] = field(default_factory=list)
     """Of each conversation that was handed out: which part it is of its file, and of unreadable ones before that."""
 
@@ -36,7 +38,7 @@ class Source:
         for path in self.paths:
             found, files = self._read(path), files + 1
             if found:
-                self.skipped += found[0].skipped  # a file's, the same for each of its conversations
+                self.skipped += dict.fromkeys(_located(said, path) for one in found for said in one.skipped)
                 self.shares += [files / len(found)] * len(found)
                 files = 0
             yield from found
@@ -48,9 +50,15 @@ class Source:
                 return parse_transcripts(content, "standard input", dialect=self.dialect, is_lenient=self.is_lenient)
             return read_transcripts(path, dialect=self.dialect, is_lenient=self.is_lenient)
         except TranscriptError as error:
-            Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
+            if not self.is_found:
+                Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
             self.unreadable.append({"source": path, "error": str(error)})
             return []
+
+
+def _located(said: str, path: str) -> str:
+    """Return what was left out with its file, which broken lines name by themselves."""
+    return said if said.startswith(path) else f"{path}: {said}"
 
 
 def found_logs(console: Console) -> list[str]:
@@ -77,5 +85,3 @@ def processes_for(paths: Sequence[str]) -> int:
 
 
 _SMALL_BYTES = 500_000
-
-
