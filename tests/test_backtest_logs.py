@@ -597,6 +597,16 @@ def test_a_home_without_logs_has_none_and_a_broken_link_is_passed_over(tmp_path:
     assert len(find_logs(tmp_path)) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+def test_a_pipe_or_a_device_is_no_log(tmp_path: Path) -> None:
+    fill(tmp_path, [next(iter(KEPT))])
+    folder = tmp_path / ".claude/projects/-home-x"
+    os.mkfifo(folder / "pipe.jsonl")  # whoever opened it would wait for ever
+    (folder / "device.jsonl").symlink_to("/dev/zero")
+
+    assert len(find_logs(tmp_path)) == 1
+
+
 def test_the_tools_own_variables_name_other_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "c", ["projects/-x/s.jsonl"])
     fill(tmp_path / "o", ["sessions/2026/03/04/rollout-x.jsonl"])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 
 from memory.errors import TranscriptError
 
@@ -98,6 +99,8 @@ def _found(path: Path, tool: Tool) -> FoundLog | None:
     try:
         status = path.stat()
     except OSError:  # gone since, or a link to nowhere
+        return None
+    if not S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
         return None
     modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
     return FoundLog(path=path, tool=tool, modified_at=modified_at, size_bytes=status.st_size)
