@@ -268,6 +268,18 @@ def test_what_quotes_messages_is_asked_of_the_cheaper_model() -> None:
     assert bench.outcome(cheaper).usd_summaries < 0.2 * bench.outcome(policy).usd_summaries
 
 
+@pytest.mark.parametrize(("model", "usd"), [("gpt-5.6-terra", 1.25), ("gpt-5.1", 1.0), (CLAUDE, 1.0)])
+def test_a_fresh_summary_prompt_is_billed_as_a_write_where_the_provider_caches_by_itself(
+    model: str, usd: float
+) -> None:
+    calls = [SummaryCall(input_tokens=100_000, cached_tokens=0, output_tokens=0, model=model)]
+
+    outcome = backtest(a_loop(6), Scripted(calls=calls), model=GPT)
+
+    base = PriceBook().rates(model, input_tokens=100_000).input
+    assert outcome.usd_summaries == pytest.approx(usd * base / 10)
+
+
 def test_a_policys_own_calls_are_priced_at_their_own_model() -> None:
     calls = [SummaryCall(input_tokens=1_000_000, cached_tokens=0, output_tokens=0, model="gpt-4o-mini")]
 

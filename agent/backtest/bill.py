@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from memory.prices import PriceBook
+from memory.prompt_cache import Block, PromptCache, cache_rules
 from memory.usage import Usage
 
 from .outcome import SummaryCall
@@ -49,8 +50,14 @@ class Bill:
     def add_summaries(self, calls: Iterable[SummaryCall]) -> None:
         """Add the model calls that the policy made, each at its own model's price."""
         for call in calls:
+            # Where a provider caches by itself and bills that, it does so for a prompt that nobody will extend too.
+            prompt = Block(key="prompt", tokens=call.input_tokens)
+            written = PromptCache(cache_rules(call.model)).send([prompt]).written_tokens
             usage = Usage(
-                input_tokens=call.input_tokens, output_tokens=call.output_tokens, cache_read_tokens=call.cached_tokens
+                input_tokens=call.input_tokens,
+                output_tokens=call.output_tokens,
+                cache_read_tokens=call.cached_tokens,
+                cache_write_tokens=max(0, written - call.cached_tokens),
             )
             self._add_summary(usage, call.model)
 
