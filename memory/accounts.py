@@ -51,6 +51,8 @@ class Accounts:
         self._sent_tokens = 0
         self._repeated_tokens = 0
         self._previous_log_tokens = 0
+        self._grown_tokens = 0
+        self._step_count = 0
 
     @property
     def model(self) -> str | None:
@@ -117,8 +119,12 @@ class Accounts:
             repeated_tokens=0 if is_first else whole(self._repeated_tokens),
             full_tokens=whole(window.log_tokens),
             full_repeated_tokens=0 if is_first else whole(self._previous_log_tokens),
+            is_cut=self._repeated_tokens < self._sent_tokens,
             cache_alive=alive,
         )
+        if not is_first:
+            self._grown_tokens += window.log_tokens - self._previous_log_tokens
+            self._step_count += 1
         self._sent_tokens = window.tokens
         reported_tokens = self.ledger.open(request, output_tokens=output_tokens, caches=caches)
         if reported_tokens is not None:
@@ -158,9 +164,12 @@ class Accounts:
         rates = self.tracker.rates(self.model, input_tokens=self._size.whole(window.tokens))
         return (rates.input or PRICING["default"]["input"]) / 1_000_000
 
-    def growth_tokens(self, window: Window) -> int:
-        """Return what a step of the loop has added on average: a request and all that came until the next."""
-        return self._size.share(window.log_tokens) // self.request_count if self.request_count else 0
+    def growth_tokens(self) -> int:
+        """Return what a step of the loop has added on average: an answer and all that came until the next request.
+
+        The task and a history that was there before the first request are no steps.
+        """
+        return self._size.share(self._grown_tokens) // self._step_count if self._step_count else 0
 
     def refuse_over_budget(self, window: Window) -> None:
         """Refuse the next request if it would pass the limit.

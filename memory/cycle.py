@@ -212,7 +212,7 @@ class CompressionCycle:
         model = self._accounts.model or self._model
         if tokens < _SMALLEST_WINDOW or model is None:
             return
-        self.limits.growth_tokens = self._accounts.growth_tokens(self._window)
+        self.limits.growth_tokens = self._accounts.growth_tokens()
         if model != self._known_model:
             prices = self._accounts.tracker.prices
             self._known_model = model
@@ -253,7 +253,8 @@ class CompressionCycle:
         if llm is None or not gone or not plan.asks_model:
             return 0.0
         usage = Usage(
-            input_tokens=sum(decision.tokens_before for decision in gone), output_tokens=plan.summary_target_tokens
+            input_tokens=self._size.share(sum(decision.tokens_before for decision in gone)),
+            output_tokens=self._size.share(plan.summary_target_tokens),
         )
         fresh_usd = self._accounts.tracker.cost_of(usage, model=llm.model)
         live = self._live()
@@ -322,6 +323,7 @@ class CompressionCycle:
             self._economy.note_compressed()
         else:
             self.limits.note_failed(tokens=self.tokens)
+            self._economy.note_failed()
 
     def _view(self, *, is_forced: bool, share: float = 1.0, asks_model: bool = True) -> View:
         """Return the window as a compression sees it, with a share of the usual room to leave things in."""

@@ -33,23 +33,29 @@ class Economy:
         self._carried = 0.0
         self._lean_tokens = int(config.compression_threshold * _LEAN_SHARE)
         self._not_before_tokens = 0
+        self._failed_until_tokens = 0
+        self._was_dead = False
+        """The plan that was declined was judged by an expired cache already."""
 
     def note_request(self) -> None:
         """A request was made with the window as it stands: it carried what a compression would have taken out."""
         tokens = self._size.whole(self._window.tokens)
+        if self._alive() >= DEAD:
+            self._was_dead = False
         if tokens > self._lean_tokens:
             self._carried += self._outlook().read * (tokens - self._lean_tokens)
 
     def note_compressed(self) -> None:
         """The context is as lean now as it gets."""
-        self._carried, self._not_before_tokens = 0.0, 0
+        self._carried, self._not_before_tokens, self._failed_until_tokens = 0.0, 0, 0
         self._lean_tokens = self._size.whole(self._window.tokens)
 
     def is_worth_a_look(self, tokens: int, *, growth_tokens: int) -> bool:
         """Whether a plan should be made and appraised. O(1), while a plan costs as much as the window is long."""
-        if tokens <= self._lean_tokens:
+        if tokens <= self._lean_tokens or tokens < self._failed_until_tokens:
             return False
-        return tokens >= self._not_before_tokens or self._alive() < DEAD or self.is_at_edge(tokens, growth_tokens)
+        has_expired = not self._was_dead and self._alive() < DEAD
+        return tokens >= self._not_before_tokens or has_expired or self.is_at_edge(tokens, growth_tokens)
 
     def is_at_edge(self, tokens: int, growth_tokens: int) -> bool:
         """Whether the step to come may bring a request of this size to a dearer tier."""
@@ -65,10 +71,11 @@ class Economy:
         """
         base = self._accounts.base_usd_per_token(self._window)
         allowance = self._accounts.allowance_usd(self._config.max_overspend) / base
+        share = self._size.share  # what is carried and spent is in tokens as the provider counts them
         found = appraise(
-            removed_tokens=plan.removed_tokens,
-            summary_tokens=plan.summary_target_tokens,
-            suffix_tokens=self._rewritten(plan),
+            removed_tokens=share(plan.removed_tokens),
+            summary_tokens=share(plan.summary_target_tokens),
+            suffix_tokens=share(self._rewritten(plan)),
             summary_cost=summary_usd / base,
             outlook=self._outlook(),
             carried=self._carried,
@@ -80,9 +87,17 @@ class Economy:
 
     def note_declined(self, plan: Plan) -> None:
         """A plan was made and not carried out: make the next when the context has grown a little."""
-        tokens = self._size.whole(self._window.tokens)
         self._lean_tokens = self._size.whole(plan.tokens_after)
-        self._not_before_tokens = tokens + tokens // _LOOK_SHARE
+        self._not_before_tokens = self._grown()
+        self._was_dead = self._alive() < DEAD
+
+    def note_failed(self) -> None:
+        """A plan was carried out and came to nothing: the same again would, and be paid for again."""
+        self._failed_until_tokens = self._grown()
+
+    def _grown(self) -> int:
+        tokens = self._size.whole(self._window.tokens)
+        return tokens + tokens // _LOOK_SHARE
 
     def _rewritten(self, plan: Plan) -> int:
         """Return what of the kept messages must be sent uncached: those behind the first edit, by most rules.

@@ -28,6 +28,8 @@ class Request:
     """The same request with nothing ever compressed."""
     full_repeated_tokens: int
     """The leading part of that which the request before would have sent too."""
+    is_cut: bool = False
+    """The request before had sent more behind that part: something was changed in between."""
     cache_alive: float = 1.0
     """The probability that the provider's cache still held the request before (0-1)."""
 
@@ -155,7 +157,7 @@ class Ledger:
         A request that could read from the cache shows itself whether that was alive.
         """
         whole = max(0, usage.input_tokens + avoided)
-        cacheable = self._cacheable(request.repeated_tokens)
+        cacheable = self._cacheable(request.repeated_tokens) if self._shows_cache(request) else 0
         alive = usage.cache_read_tokens / cacheable if cacheable else self.alive(request.cache_alive)
         read = min(whole, int(self._cacheable(request.full_repeated_tokens) * min(1.0, alive)))
         written = int((whole - read) * self._written_share())
@@ -170,14 +172,23 @@ class Ledger:
         )
 
     def _learn(self, request: Request, usage: Usage) -> None:
-        cacheable = self._cacheable(request.repeated_tokens)
-        self._cacheable_tokens += cacheable
-        self._expected_tokens += cacheable * request.cache_alive
-        self._read_tokens += usage.cache_read_tokens
+        if self._shows_cache(request):
+            cacheable = self._cacheable(request.repeated_tokens)
+            self._cacheable_tokens += cacheable
+            self._expected_tokens += cacheable * request.cache_alive
+            self._read_tokens += usage.cache_read_tokens
         written = usage.cache_write_tokens + usage.cache_write_1h_tokens
         self._fresh_tokens += usage.input_tokens - usage.cache_read_tokens
         self._written_tokens += written
         self._written_1h_tokens += usage.cache_write_1h_tokens
+
+    def _shows_cache(self, request: Request) -> bool:
+        """Whether what a request read tells how much of the cache was alive.
+
+        Not where a prefix is found only as an earlier request ended, and this one leaves the last one before its end:
+        it reads little from a cache that is all there.
+        """
+        return not (request.is_cut and self.cache_rules.is_exact)
 
     def _read(self, repeated_tokens: int, whole: int, cache_alive: float) -> int:
         """Estimate what is read from the cache: what was read so far of what was expected to be."""

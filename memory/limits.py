@@ -95,11 +95,16 @@ class Limits:
 
     def _reserve_tokens(self, window_tokens: int) -> int:
         given = self._config.output_reserve_tokens
-        return min(_RESERVE_TOKENS if given is None else given, window_tokens // 4)
+        if given is None:
+            return min(_RESERVE_TOKENS, window_tokens // 4)
+        return min(given, window_tokens - _LEAST_CONTEXT_TOKENS)
 
 
 _RESERVE_TOKENS = 8_192
 """Room for an answer. Providers count it against the window; one that needs more says so in the settings."""
+
+_LEAST_CONTEXT_TOKENS = 1_000
+"""What is left of a window though more than all of it was reserved."""
 
 _STEPS = 8
 """How many average steps the threshold holds at least."""

@@ -17,9 +17,11 @@ from agent.backtest.policies import Everything, Memory
 from agent.transcripts import Transcript
 from benchmarks.loops import react_loop
 from memory import MemoryConfig, MemoryManager
+from memory.dialects import DIALECTS
 from memory.economics import Appraisal, Outlook, appraise
 from memory.events import Compressed, Event
 from memory.prices import PriceBook
+from memory.strategies import Plan, Situation, SlidingWindow
 from memory.tokens import TiktokenCounter
 
 MODELS = ("gpt-5", "claude-sonnet-4-5", "gemini-2.5-pro")
@@ -233,6 +235,70 @@ def test_each_decision_is_logged_with_what_it_was_made_from(caplog: pytest.LogCa
     assert not any(word in line for line in lines for word in words)
 
 
+@dataclass(frozen=True)
+class _Reversed:
+    """A strategy whose plans are refused when they are carried out."""
+
+    name: str = "reversed"
+
+    def plan(self, situation: Situation) -> Plan:
+        found = SlidingWindow().plan(situation)
+        return replace(found, decisions=found.decisions[::-1])
+
+
+def test_a_compression_that_comes_to_nothing_is_not_tried_again_at_each_message() -> None:
+    events: list[Event] = []
+    memory = MemoryManager(
+        MemoryConfig(), dialect="openai_chat", model="gpt-5", strategy=_Reversed(), on_event=events.append
+    )
+    for message in loop(400, mean_tokens=120).messages:
+        memory.add_message_sync(message)
+
+    # From some 14,000 tokens on, each time that the context has grown by a twenty-fifth.
+    assert 1 <= len(events) <= 1 + math.log(memory.current_tokens / 10_000, 1.04)
+
+
+def test_sizes_are_judged_as_the_provider_counts_them() -> None:
+    watched = Watched("gpt-5")
+    transcript = loop(300, mean_tokens=120)
+    counter = TiktokenCounter("gpt-5")
+    counted = 0
+    for message in transcript.messages:
+        if watched.compressions:
+            break
+        if message["role"] == "assistant" and counted:
+            watched.memory.record_usage({"input": 2 * counted, "output": 1})
+        watched.memory.add_message_sync(message)
+        counted += counter.count_reading(DIALECTS["openai_chat"].read(message))
+
+    (found,) = watched.compressions
+    assert found.appraisal is not None
+    gain = found.appraisal.removed_tokens - found.appraisal.summary_tokens
+    assert gain == pytest.approx(found.tokens_before - found.tokens_after, rel=0.2)
+
+
+def test_an_expired_cache_is_looked_at_once() -> None:
+    planned = _Counted()
+    memory = MemoryManager(MemoryConfig(cache_alive=0.0), dialect="openai_chat", model="gpt-5", strategy=planned)
+    transcript = loop(400, mean_tokens=120)
+    for message in transcript.messages:
+        memory.add_message_sync(message)
+
+    assert planned.count < len(transcript.messages) / 3
+
+
+@dataclass
+class _Counted:
+    """Counts its plans."""
+
+    count: int = 0
+    name: str = "counted"
+
+    def plan(self, situation: Situation) -> Plan:
+        self.count += 1
+        return SlidingWindow().plan(situation)
+
+
 # --- Limits that follow the model -------------------------------------------------------------------------------------
 
 
@@ -251,6 +317,15 @@ def test_the_hard_limit_follows_the_model_and_leaves_room_for_an_answer() -> Non
     assert limit_of("nobody-knows-this-one") == 100_000
 
 
+@pytest.mark.parametrize("reserve", [64_000, 100_000])
+def test_the_room_for_an_answer_is_the_one_that_was_given(reserve: int) -> None:
+    window = PriceBook().context_window("gpt-4o")
+    assert window is not None
+
+    assert limit_of("gpt-4o", output_reserve_tokens=reserve) == window - reserve
+    assert limit_of("gpt-4o", output_reserve_tokens=10 * window) > 0
+
+
 def test_limits_that_are_given_win() -> None:
     assert limit_of("gpt-4o", max_context_tokens=50_000) == 50_000
     assert limit_of("gpt-4o", max_context_tokens=500_000) == 500_000
@@ -264,6 +339,17 @@ def test_large_steps_raise_a_threshold_that_nobody_chose() -> None:
 
     assert first_compression() > 55_000
     assert first_compression(compression_threshold=40_000) < 55_000
+
+
+def test_a_history_is_no_step() -> None:
+    (edge,) = PriceBook().tier_edges("gemini-2.5-pro")
+    watched = Watched("gemini-2.5-pro", max_context_tokens=1_000_000)
+
+    watched.memory.load_history_sync(loop(140, mean_tokens=1_000).messages)
+    assert edge // 2 < watched.memory.current_tokens < edge
+    watched.play(loop(4, mean_tokens=100))
+
+    assert watched.compressions == []  # it is half the way to the edge, and the steps are short
 
 
 def test_nothing_is_known_of_the_future_before_the_first_request() -> None:

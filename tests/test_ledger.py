@@ -167,6 +167,24 @@ def test_the_comparison_has_the_cache_hits_that_the_provider_reported() -> None:
     assert ledger.cost_without_memory_usd - before[0] == pytest.approx(2.5 + 0.15, rel=1e-4)  # caches count in steps
 
 
+@pytest.mark.parametrize("model", ["gpt-5.6", "claude-sonnet-4-5"])
+def test_what_a_compression_keeps_from_being_read_says_nothing_of_the_whole_history(model: str) -> None:
+    ledger, tracker = Ledger(tracker := TokenTracker(), model=model), tracker
+    opened(ledger, request(60_000))
+    ledger.report(Usage(input_tokens=60_000, output_tokens=0, cache_write_tokens=60_000))
+    before = ledger.cost_without_memory_usd
+    # No request ended where the context was cut, so nothing is found of the 5,000 tokens that it still begins with.
+    cut = Request(
+        sent_tokens=9_000, repeated_tokens=5_000, full_tokens=61_000, full_repeated_tokens=60_000, is_cut=True
+    )
+    opened(ledger, cut, caches=True)
+    ledger.report(Usage(input_tokens=9_000, output_tokens=0, cache_write_tokens=9_000))
+
+    whole = Usage(input_tokens=61_000, output_tokens=0, cache_read_tokens=60_000, cache_write_tokens=1_000)
+    assert ledger.cost_without_memory_usd - before == pytest.approx(tracker.cost_of(whole, model=model))
+    assert ledger.alive(1.0) == 1.0
+
+
 def test_a_broken_cache_can_make_a_compression_a_loss() -> None:
     ledger, tracker = books()
     for _ in range(3):
