@@ -18,6 +18,7 @@ import pytest
 
 from agent.backtest.outcome import Compression, Outcome, Step
 from agent.backtest.page import page
+from agent.backtest.page_runs import without_hidden_steps
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -166,6 +167,21 @@ def test_a_page_of_many_long_runs_is_below_a_megabyte(count: int, shown: int) ->
 
     assert len(html.encode()) < 1_000_000
     assert f"The {shown} longest of 30." in html
+
+
+def test_a_page_is_the_same_without_the_steps_of_runs_that_it_does_not_show() -> None:
+    outcomes = [
+        outcome(policy, f"run-{number}", history_tokens=1_000 + number)
+        for number in range(40)
+        for policy in ("none", "window@20")
+    ]
+
+    lighter = without_hidden_steps(outcomes)
+
+    assert sum(bool(one.steps) for one in lighter) == 2 * 24
+    assert page(lighter, made_at=datetime(2026, 11, 1, tzinfo=UTC)) == page(
+        outcomes, made_at=datetime(2026, 11, 1, tzinfo=UTC)
+    )
 
 
 def test_a_long_curve_keeps_its_peaks_and_its_end() -> None:

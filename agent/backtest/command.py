@@ -96,6 +96,7 @@ def backtest_command(
         processes=None if processes is None else _whole("processes", processes),
         dask=dask,
         keeps_steps=as_json or html is not None,
+        is_for_page=html is not None and not as_json,
         is_extractive=summariser == "extractive",
     )
     source = Source(files or [], None if dialect is None else dialect_named(dialect).name, is_lenient)
@@ -127,6 +128,8 @@ class _Order:
     """None: as many as the work deserves."""
     dask: str | None
     keeps_steps: bool
+    is_for_page: bool
+    """Steps are kept for a page alone, which shows those of the longest runs."""
     is_extractive: bool
 
     def job(self, transcript: Transcript) -> Job:
@@ -179,6 +182,7 @@ def _refuse_unwritable(path: Path) -> None:
 
 
 def _results(source: Source, order: _Order) -> tuple[list[Outcome], list[Failure]]:
+    from .page_runs import without_hidden_steps
     from .parallel import Failure, WorkersLostError, executor_for, run_all
 
     outcomes: list[Outcome] = []
@@ -192,10 +196,16 @@ def _results(source: Source, order: _Order) -> tuple[list[Outcome], list[Failure
             for number, (found, failed) in enumerate(results):
                 outcomes += found
                 failures += failed
+                if order.is_for_page and number % _RUNS_BETWEEN == _RUNS_BETWEEN - 1:
+                    outcomes = without_hidden_steps(outcomes)
                 advance(source.shares[number])
         except WorkersLostError as error:  # hours of work may have been done before
             failures.append(Failure(source="the transcripts that were not done yet", error=str(error)))
     return outcomes, failures
+
+
+_RUNS_BETWEEN = 100
+"""After so many transcripts what no page shows is let go: of ten thousand, the steps would fill the memory."""
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -23,10 +24,7 @@ _BUCKETS: Final = 45
 
 def runs_section(outcomes: Sequence[Outcome], series: Mapping[str, int]) -> Element:
     """Return the longest runs, each under all policies; a script shows one of them, without it they can be unfolded."""
-    groups: dict[tuple[str, str, str], list[Outcome]] = defaultdict(list)
-    for one in outcomes:
-        groups[one.source, one.transcript_id, one.model].append(one)
-    longest = sorted(groups.values(), key=lambda group: -group[0].history_tokens)
+    longest = _longest_first(outcomes)
     shown = longest[: min(_MOST_RUNS, max(1, _MOST_CURVES // len(series)))]
     has_models = len({one.model for one in outcomes}) > 1
     names = [_name(group[0], has_models) for group in shown]
@@ -39,6 +37,20 @@ def runs_section(outcomes: Sequence[Outcome], series: Mapping[str, int]) -> Elem
         *runs,
         id="runs",
     )
+
+
+def without_hidden_steps(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes without the steps and compressions that no page shows, since those runs are too short."""
+    shown = {id(one) for group in _longest_first(outcomes)[:_MOST_RUNS] for one in group}
+    return [one if id(one) in shown or not one.steps else replace(one, steps=(), compressions=()) for one in outcomes]
+
+
+def _longest_first(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
+    """Return the outcomes of each run at each model."""
+    groups: dict[tuple[str, str, str], list[Outcome]] = defaultdict(list)
+    for one in outcomes:
+        groups[one.source, one.transcript_id, one.model].append(one)
+    return sorted(groups.values(), key=lambda group: -group[0].history_tokens)
 
 
 def _choice(names: Sequence[str]) -> Element:
