@@ -19,11 +19,6 @@ class Row:
     relative_usd: float | None
     """Dollars as a share of those of sending everything, on the same transcripts; None where those are not known."""
 
-    @property
-    def refused_requests(self) -> int:
-        """Requests that the provider would refuse: at most these, since one may be both invalid and too long."""
-        return self.total.invalid_requests + self.total.oversized_requests
-
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values, shares included."""
         total = self.total
@@ -79,7 +74,7 @@ def cheapest(rows: Sequence[Row]) -> list[Cheapest]:
     out, as are those that were not run on all transcripts. Without probes every policy counts as keeping everything.
     """
     most = max((row.total.runs for row in rows), default=0)
-    usable = [row for row in rows if not row.refused_requests and row.total.runs == most]
+    usable = [row for row in rows if not row.total.refused_requests and row.total.runs == most]
     found: list[Cheapest] = []
     for row in sorted(usable, key=lambda row: (-_quality(row), row.total.usd, row.total.policy != EVERYTHING)):
         if not found or row.total.usd < found[-1].row.total.usd:

@@ -69,7 +69,7 @@ def sentences(rows: Sequence[Row]) -> list[str]:
         else f"cheapest: {_priced(one.row)}; no fact was used again, so what is kept cannot be told"
         for one in cheapest(rows)
     ]
-    refused = [f"{row.total.policy} ({row.refused_requests:,})" for row in rows if row.refused_requests]
+    refused = [f"{row.total.policy} ({row.total.refused_requests:,})" for row in rows if row.total.refused_requests]
     if refused:
         lines.append(f"not among them, since a provider would refuse requests of theirs: {', '.join(refused)}")
     return lines
@@ -111,7 +111,7 @@ def _cells(row: Row) -> list[str]:
         "-" if total.retained_share is None else f"{total.retained_share:.1%}",
         _short(round(total.mean_context_tokens)),
         f"{total.prefix_changes:,}",
-        f"{row.refused_requests:,}",
+        f"{total.refused_requests:,}",
     ]
 
 
