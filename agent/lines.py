@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
-from memory import CompressionStrategy
+from memory import CompressionStrategy, MemoryConfig
 from memory.events import Compressed, Degraded, Event, FloorReached, OverBudget
 
 _JOINERS = "\u200c\u200d"
@@ -66,3 +66,15 @@ def _describe_compression(event: Compressed) -> str:
     is_one_summary = event.summarised_count and event.strategy == CompressionStrategy.SLIDING_WINDOW
     fate = f"now {summary}" if is_one_summary else f"now {done}" if done else "shortened"
     return f"compressed {event.tokens_before:,} -> {event.tokens_after:,} tokens (-{saved:.0f}%), {messages} {fate}"
+
+
+def intention(config: MemoryConfig) -> str:
+    """Return what a configuration will do to a context, and when, as the end of a line."""
+    if config.is_economic and not config.gives_threshold:
+        return (
+            f"{config.compression_strategy}, compressing when it pays "
+            f"(above {config.compression_threshold:,} tokens where nobody knows the model's price)"
+        )
+    early = "when it pays, at the latest " if config.is_economic else ""
+    most = f" of {config.max_context_tokens:,}" if config.gives_max_context else ""
+    return f"{config.compression_strategy}, compressing {early}above {config.compression_threshold:,}{most} tokens"

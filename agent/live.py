@@ -17,7 +17,7 @@ from rich.text import Text
 from memory import MemoryConfig, format_stats
 from memory.events import Compressed
 
-from .lines import cut, describe_event, harmless
+from .lines import cut, describe_event, harmless, intention
 from .llm import Delta, LLMResponse
 from .run import CallReport, Order, RunEnd, RunReport, StepReport, run_task
 
@@ -206,10 +206,7 @@ class Screen:
 def _intention(memory: MemoryConfig) -> str:
     if not memory.enable_compression:
         return "Compression is switched off (MEMORY_ENABLED)"
-    return (
-        f"Memory: {memory.compression_strategy}, compressing above {memory.compression_threshold:,} of "
-        f"{memory.max_context_tokens:,} tokens"
-    )
+    return f"Memory: {intention(memory)}"
 
 
 def _is_billed(report: RunReport) -> bool:

@@ -19,6 +19,7 @@ from memory.events import Compressed
 from memory.messages import Issue
 from memory.strategies import Decision
 
+from .lines import intention
 from .replay import Kept, Preview, Replay
 from .transcripts import Transcript
 
@@ -52,10 +53,7 @@ def replays_as_dict(replays: Sequence[Replay], config: MemoryConfig) -> dict[str
 def _intention(config: MemoryConfig) -> str:
     if not config.enable_compression:
         return _SWITCHED_OFF
-    return (
-        f"{config.compression_strategy}, compressing above {config.compression_threshold:,} of "
-        f"{config.max_context_tokens:,} tokens"
-    )
+    return intention(config)
 
 
 _SWITCHED_OFF = "compression is switched off (MEMORY_ENABLED)"

@@ -26,7 +26,9 @@ class Outlook:
     cache_alive: float
     """The probability that the next request finds the prefix of the last one in the provider's cache (0-1)."""
     read: float
-    """Price of a token that stands in the cached prefix, as a share of the base input price."""
+    """Price of a token that is read from the cache, as a share of the base input price."""
+    carry: float
+    """Price of a token that the requests to come repeat: that of a read, or more by what was missed so far."""
     write: float
     """Price of a token that does not, likewise; above 1 where providers bill writes."""
 
@@ -50,7 +52,7 @@ class Appraisal:
 
     @property
     def saving(self) -> float:
-        """What the requests to come save: R·r·(D-m)."""
+        """What the requests to come save: R·r·(D-m), r with the misses seen so far."""
         return saving_of(self.outlook, gain_tokens=self.removed_tokens - self.summary_tokens)
 
     @property
@@ -73,8 +75,8 @@ class Appraisal:
 
 
 def saving_of(outlook: Outlook, *, gain_tokens: int) -> float:
-    """Return R·r·(D-m)."""
-    return outlook.remaining_requests * outlook.read * gain_tokens
+    """Return R·r·(D-m), r with the misses seen so far."""
+    return outlook.remaining_requests * outlook.carry * gain_tokens
 
 
 def cost_of(outlook: Outlook, *, gain_tokens: int, rewritten_tokens: int, summary_cost: float) -> float:
@@ -148,15 +150,14 @@ def outlook_of(
         caches: Whether the provider caches these requests at all.
     """
     if not caches:
-        return Outlook(remaining_requests=remaining_requests, cache_alive=0.0, read=1.0, write=1.0)
+        return Outlook(remaining_requests=remaining_requests, cache_alive=0.0, read=1.0, carry=1.0, write=1.0)
     base = rates.input or 1.0  # what costs nothing is not dearer anywhere else
     read, write = rates.cache_read / base, rates.cache_write / base
-    # What is missed will be written anew.
-    expected = hit_share * read + (1 - hit_share) * write
     return Outlook(
         remaining_requests=remaining_requests,
         cache_alive=cache_alive,
-        read=expected,
+        read=read,
+        carry=hit_share * read + (1 - hit_share) * write,  # what is missed will be written anew
         write=write,
     )
 

@@ -43,7 +43,7 @@ class Economy:
         if self._alive() >= DEAD:
             self._was_dead = False
         if tokens > self._lean_tokens:
-            self._carried += self._outlook().read * (tokens - self._lean_tokens)
+            self._carried += self._outlook().carry * (tokens - self._lean_tokens)
 
     def note_compressed(self) -> None:
         """The context is as lean now as it gets."""

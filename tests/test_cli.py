@@ -114,7 +114,7 @@ def test_replay_reads_the_project_settings(aloop: Callable[..., Done], run_file:
     (tmp_path / ".aloop").mkdir()
     (tmp_path / ".aloop" / "config").write_text("MEMORY_COMPRESSION_THRESHOLD=4000\n")
 
-    assert "above 4,000 of 100,000 tokens" in aloop("replay", run_file).out
+    assert "compressing above 4,000 tokens" in aloop("replay", run_file).out
 
 
 def test_replay_takes_model_and_preset(aloop: Callable[..., Done], run_file: Path) -> None:

@@ -38,6 +38,7 @@ def appraisals(draw: st.DrawFn) -> tuple[Appraisal, float]:
         remaining_requests=draw(st.integers(0, 2_000)),
         cache_alive=draw(shares),
         read=read,
+        carry=draw(st.floats(read, 2)),
         write=draw(st.floats(read, 2)),
     )
     allowance = draw(st.floats(-1e5, 1e6))
@@ -60,7 +61,7 @@ def test_saving_and_cost_are_what_the_formula_says(drawn: tuple[Appraisal, float
     a, r, w = found.outlook.cache_alive, found.outlook.read, found.outlook.write
     removed, summary, suffix = found.removed_tokens, found.summary_tokens, found.suffix_tokens
 
-    assert found.saving == pytest.approx(found.outlook.remaining_requests * r * (removed - summary))
+    assert found.saving == pytest.approx(found.outlook.remaining_requests * found.outlook.carry * (removed - summary))
     cost = a * (w - r) * (summary + suffix) - (1 - a) * (w - r) * (removed - summary) + found.summary_cost
     assert found.cost == pytest.approx(cost)
 

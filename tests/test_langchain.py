@@ -236,7 +236,8 @@ def test_every_call_is_counted_where_nothing_is_reported() -> None:
 
 
 def test_the_system_prompt_and_the_tools_are_counted() -> None:
-    bare, full = Conversation(), Conversation(system_prompt="Be a careful reader. " * 50)
+    roomy = MemoryConfig(compression_threshold=50_000)  # what is compressed differs in other ways too
+    bare, full = Conversation(config=roomy), Conversation(config=roomy, system_prompt="Be a careful reader. " * 50)
 
     bare.run()
     full.run()
