@@ -71,10 +71,7 @@ def _describe_compression(event: Compressed) -> str:
 def intention(config: MemoryConfig) -> str:
     """Return what a configuration will do to a context, and when, as the end of a line."""
     if config.is_economic and not config.gives_threshold:
-        return (
-            f"{config.compression_strategy}, compressing when it pays "
-            f"(above {config.compression_threshold:,} tokens where nobody knows the model's price)"
-        )
+        return f"{config.compression_strategy}, compressing when it pays"
     early = "when it pays, at the latest " if config.is_economic else ""
     most = f" of {config.max_context_tokens:,}" if config.gives_max_context else ""
     return f"{config.compression_strategy}, compressing {early}above {config.compression_threshold:,}{most} tokens"

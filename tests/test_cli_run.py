@@ -111,7 +111,7 @@ def test_without_a_terminal_each_step_is_plain_lines(aloop: Aloop, tmp_path: Pat
         "Task: At what pressure?\n"
         "Folder: /work\n"
         "Tools: list_files, read_file, search_files, calculator, todo, recall\n"
-        "Memory: sliding_window, compressing when it pays (above 40,000 tokens where nobody knows the model's price)\n"
+        "Memory: sliding_window, compressing when it pays\n"
         "\n"
         "step  tokens       cost  what the model does\n"
         "   1     601    $0.0001  Let me look.\n"

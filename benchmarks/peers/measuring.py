@@ -141,7 +141,9 @@ def _measured(bench: Bench, policies: Iterable[tuple[Setting, PeerPolicy]], tria
 
 
 def _memory(own: Own, kind: Kind) -> Memory:
-    return Memory(name=own.name, config=own.config, summariser="model" if kind == "stub" else "extractive")
+    # Like for like: the peers quote what they summarise, so the memory does not extend its own cached prefix here.
+    config = replace(own.config, summary_prefix=False)
+    return Memory(name=own.name, config=config, summariser="model" if kind == "stub" else "extractive")
 
 
 def _result(outcome: Outcome, *, family: str, is_own: bool) -> Result:

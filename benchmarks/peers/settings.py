@@ -16,6 +16,8 @@ Family: TypeAlias = Literal["summary", "window", "masking", "everything"]
 
 TRIGGERS: Final = (40_000, 12_000)
 """The second gives a mean context of 6,000 to 9,000 tokens."""
+SMALL: Final = 9_000
+"""A budget of the memory alone: the cheapest way to run it that still keeps more than half of the facts."""
 KEEP_SHARE: Final = 0.2
 SUMMARY_SHARE: Final = 0.15
 WINDOW_SHARE: Final = 0.6
@@ -273,17 +275,24 @@ _BUDGETED: Final = (_langchain, _langmem, _openhands, _strands, _litellm, _harne
 def own_settings() -> list[Own]:
     """Return every setting of the memory that is compared."""
     budgets = [one for trigger in TRIGGERS for one in _own_at(trigger)]
-    economic = MemoryConfig(trigger=CompressionTrigger.ECONOMIC)
-    return [*budgets, Own(title="economic", config=economic, how="`MemoryConfig(trigger='economic')`")]
+    small = MemoryConfig(trigger=CompressionTrigger.ECONOMIC, compression_threshold=SMALL)
+    return [
+        *budgets,
+        Own(title="economic", config=MemoryConfig(), how="`MemoryConfig()` (the default)"),
+        Own(
+            title=f"economic {SMALL // 1_000}k",
+            config=small,
+            how=f"`MemoryConfig(compression_threshold={SMALL}, trigger='economic')`",
+        ),
+    ]
 
 
 def _own_at(trigger: int) -> Iterator[Own]:
     size = f"{trigger // 1_000}k"
     limit = max(MemoryConfig().max_context_tokens, trigger)
     plain: dict[str, Any] = {"compression_threshold": trigger, "max_context_tokens": limit}
-    note = " (the default)" if trigger == MemoryConfig().compression_threshold else ""
     given = f"`MemoryConfig(compression_threshold={trigger}"
-    yield Own(title=f"threshold {size}", config=MemoryConfig(**plain), how=f"{given})`{note}")
+    yield Own(title=f"threshold {size}", config=MemoryConfig(**plain), how=f"{given})`")
     for strategy in CompressionStrategy:
         if strategy.value in ("tiered", "masking"):
             yield Own(
