@@ -180,3 +180,15 @@ def test_a_mistake_is_a_sentence(aloop: Aloop, loop: Path, options: list[str], s
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error: ")
     assert said in done.err
+
+
+def test_a_model_that_nobody_can_price_is_named_with_those_in_its_place(aloop: Aloop, tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "One."}]
+    path = tmp_path / "run.jsonl"
+    path.write_text(json.dumps({"messages": messages, "model": "my-finetune-7b"}) + "\n")
+
+    done = aloop(*alone(path, "--policy", "none"))
+
+    assert done.code == 0
+    assert "'my-finetune-7b', whose price nobody knows: each is shown at" in done.out
+    assert "all models" not in done.out  # three ways to price one run are no three runs

@@ -258,13 +258,31 @@ def _show(
         console.out(json_text(values), highlight=False)
     else:
         print_report(console, outcomes, failures, adds_models=adds_models)
-        for sentence in _first(source.skipped):
+        for sentence in (*_caveats(source, order), *_first(source.skipped)):
             console.print(sentence, markup=False, soft_wrap=True)
     if source.is_found and source.unreadable:
         notes = Console(stderr=True, highlight=False, markup=False)
         notes.print(f"passed over, of the session logs: {len(source.unreadable):,}", soft_wrap=True)
         for sentence in _first([one["error"] for one in source.unreadable]):
             notes.print(sentence, soft_wrap=True)
+
+
+def _caveats(source: Source, order: _Order) -> Iterator[str]:
+    """Say what of the figures was assumed."""
+    if source.unpriced and not order.models:
+        from .parallel import DEFAULT_MODELS
+
+        names = ", ".join("no model" if name is None else repr(name[:80]) for name in list(source.unpriced)[:3])
+        yield (
+            f"{sum(source.unpriced.values()):,} of the conversations name {names}, whose price nobody knows: each is "
+            f"shown at {', '.join(DEFAULT_MODELS)} instead; --model names another"
+        )
+    if source.has_logs:
+        reported = f" Their providers reported {source.reported_input_tokens:,} tokens of input in all."
+        yield (
+            "Session logs hold no tools and, but for Codex, no system prompt: the requests were longer by those than "
+            f"what is counted here.{reported if source.reported_input_tokens else ''}"
+        )
 
 
 def _first(sentences: Sequence[str]) -> Iterator[str]:

@@ -57,13 +57,17 @@ ALL_MODELS: Final = "all models"
 def over_all_models(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return the outcomes as those of one model, so that they add up; none where there is but one model.
 
-    For recordings that were each made with a model of its own.
+    For recordings that were each made with a model of its own; one that was tried at several counts at none.
     """
-    if len({one.model for one in outcomes}) < 2:
+    models: dict[tuple[str, str], set[str]] = {}
+    for one in outcomes:
+        models.setdefault((one.source, one.transcript_id), set()).add(one.model)
+    own = [one for one in outcomes if len(models[one.source, one.transcript_id]) == 1]
+    if len({one.model for one in own}) < 2:
         return []
     return [
         replace(one, model=ALL_MODELS, transcript_id=f"{one.transcript_id} ({one.model})", steps=(), compressions=())
-        for one in outcomes
+        for one in own
     ]
 
 

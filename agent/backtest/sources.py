@@ -12,6 +12,7 @@ from rich.console import Console
 
 from memory.errors import ConfigError, TranscriptError
 from memory.messages import DialectName
+from memory.prices import PriceBook
 
 from ..transcripts import Transcript, parse_transcripts, read_transcripts
 from .logs import find_logs
@@ -30,8 +31,15 @@ class Source:
     """Files that could not be read, each with the reason."""
     skipped: list[str] = field(default_factory=list)
     """What was left out of the others, a sentence each."""
+    unpriced: dict[str | None, int] = field(default_factory=dict)
+    """How many conversations there were of each model that nobody knows a price for; None: they name no model."""
+    reported_input_tokens: int = 0
+    """What providers reported of the conversations, where session logs tell."""
+    has_logs: bool = False
+    """Session logs were among them, which hold no tools and, but for Codex, no system prompt."""
     shares: list[float] = field(default_factory=list)
     """Of each conversation that was handed out: which part it is of its file, and of unreadable ones before that."""
+    _prices: PriceBook = field(default_factory=PriceBook, repr=False)
 
     def __iter__(self) -> Iterator[Transcript]:
         files = 0
@@ -41,7 +49,15 @@ class Source:
                 self.skipped += dict.fromkeys(_located(said, path) for one in found for said in one.skipped)
                 self.shares += [files / len(found)] * len(found)
                 files = 0
-            yield from found
+            for one in found:
+                self._note(one)
+                yield one
+
+    def _note(self, transcript: Transcript) -> None:
+        self.has_logs = self.has_logs or transcript.tool is not None
+        self.reported_input_tokens += sum(usage.input_tokens for _, usage in transcript.usages)
+        if transcript.model is None or self._prices.rates(transcript.model).is_default:
+            self.unpriced[transcript.model] = self.unpriced.get(transcript.model, 0) + 1
 
     def _read(self, path: str) -> list[Transcript]:
         try:
