@@ -6,7 +6,8 @@ at least ten messages, and that the agent then wrote again. The conversation up 
 then we look for the string: plainly in the context, and through `recall`. Beside it stands the same for a plain
 window of the last 20 messages. Sizes are tokens of messages and system prompt, tool schemas aside.
 
-    python benchmarks/retention.py [CORPUS] [--share 0.25] [--strategy sliding_window] [--only TEXT] [--json]
+    python benchmarks/retention.py [CORPUS] [--share 0.25] [--strategy sliding_window] [--trigger economic]
+                                   [--only TEXT] [--json]
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from agent.transcripts import Transcript, read_transcripts  # noqa: E402
-from memory import CompressionStrategy, MemoryConfig, MemoryManager  # noqa: E402
+from memory import CompressionStrategy, CompressionTrigger, MemoryConfig, MemoryManager  # noqa: E402
 from memory.dialects import dialect_named  # noqa: E402
 from memory.messages import Reading  # noqa: E402
 from memory.native import to_wire  # noqa: E402
 from memory.tokens import TiktokenCounter  # noqa: E402
 
+PRICED_AS = "gpt-5"
+"""For `--trigger economic`, which needs prices; sizes are those of the counter in any case."""
 WINDOW = 20
 RECALLED = 5
 
@@ -94,6 +97,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("corpus", nargs="?", type=Path, default=default, help="folder with probes.jsonl")
     parser.add_argument("--share", type=float, default=0.25, help="threshold as a share of the history (0-1)")
     parser.add_argument("--strategy", default="sliding_window", choices=[name.value for name in CompressionStrategy])
+    parser.add_argument("--trigger", default="threshold", choices=[name.value for name in CompressionTrigger])
     parser.add_argument("--only", default="", help="files or conversations whose name contains this")
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--missing", action="store_true", help="list the facts that are not in context")
@@ -129,7 +133,13 @@ def _look(
     for message in messages:
         whole.add_message_sync(message)
     full_tokens = whole.current_tokens
-    memory = _manager(transcript, counter, threshold=int(full_tokens * options.share), strategy=options.strategy)
+    memory = _manager(
+        transcript,
+        counter,
+        threshold=int(full_tokens * options.share),
+        strategy=options.strategy,
+        trigger=options.trigger,
+    )
     for message in messages:
         memory.add_message_sync(message)
     context = _text(memory.get_context_for_llm(), transcript)
@@ -156,7 +166,12 @@ def _look(
 
 
 def _manager(
-    transcript: Transcript, counter: CachedCounter, *, threshold: int | None, strategy: str = "sliding_window"
+    transcript: Transcript,
+    counter: CachedCounter,
+    *,
+    threshold: int | None,
+    strategy: str = "sliding_window",
+    trigger: str = "threshold",
 ) -> MemoryManager:
     limit = 10_000_000
     config = MemoryConfig(
@@ -164,8 +179,9 @@ def _manager(
         compression_threshold=threshold or limit,
         enable_compression=threshold is not None,
         compression_strategy=CompressionStrategy(strategy),
+        trigger=CompressionTrigger(trigger),
     )
-    return MemoryManager(config, dialect=transcript.dialect, system=transcript.system, counter=counter)
+    return MemoryManager(config, dialect=transcript.dialect, model=PRICED_AS, system=transcript.system, counter=counter)
 
 
 def _is_recalled(memory: MemoryManager, fact: str, transcript: Transcript) -> bool:
