@@ -13,7 +13,7 @@ help:
 	@echo "make test         run the tests"
 	@echo "make test-newest  the tests of the SDKs' newest majors, which stand beside no framework yet"
 	@echo "make check        lint, formatting, types, documentation"
-	@echo "make bench        tables of retention, speed, prefix, overhead and playback"
+	@echo "make bench        tables of retention, dollars, speed, prefix, overhead and playback"
 	@echo "make format       apply the formatting"
 	@echo "make clean        remove .venv and caches"
 
@@ -39,7 +39,7 @@ format: $(VENV)/.dev
 	$(RUN) -m ruff format .
 
 bench: $(VENV)/.dev
-	@for script in retention speed prefix overhead; do echo "== $$script"; $(RUN) benchmarks/$$script.py || exit 1; done
+	@for script in retention economics speed prefix overhead live_prefix; do echo "== $$script"; $(RUN) benchmarks/$$script.py || exit 1; done
 	@echo "== playback (without --quick: half an hour)"; $(RUN) benchmarks/playback.py --quick
 
 clean:
