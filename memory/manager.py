@@ -319,6 +319,9 @@ class MemoryManager:
         """Compress now, whatever the threshold says. Return whether that changed the context.
 
         What goes on in the background is finished instead, if that changes it.
+
+        Raises:
+            StalePlanError: A summary made in the background waits for the answer to a request; add that answer first.
         """
         return await self.finish_background() or await self.apply(self.preview())
 
