@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from memory.errors import TranscriptError
 
-from .logs.recorded import Located
+Located: TypeAlias = tuple[str, Any]
+"""A JSON value and where it stands: `path` or `path:line`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

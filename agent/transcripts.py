@@ -16,9 +16,8 @@ from memory.errors import AgentMemoryError, ConfigError, MessageError, Transcrip
 from memory.messages import DialectName, Fit, Wire
 from memory.usage import Usage
 
-from .jsonl import Broken, content_of, refused, values_of
+from .jsonl import Broken, Located, content_of, refused, values_of
 from .logs import Recorded, Tool, read_log_values, tool_of
-from .logs.recorded import Located
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

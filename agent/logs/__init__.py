@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from ..jsonl import Located
 from . import claude_code, codex, gemini_cli
-from .recorded import Located, Recorded, Tool
+from .recorded import Recorded, Tool
 
 __all__ = ["Recorded", "Tool", "read_log_values", "tool_of"]
 

@@ -14,8 +14,6 @@ from memory.messages import DialectName, Wire
 from memory.usage import Usage, read_usage
 
 Tool: TypeAlias = Literal["Claude Code", "Codex", "Gemini CLI"]
-Located: TypeAlias = tuple[str, Any]
-"""A JSON value and where it stands: `path` or `path:line`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
