@@ -73,13 +73,13 @@ class Accounts:
 
     def cached_tokens(self, *, cache_alive: float | None) -> int:
         """Return how much of the last request the provider's cache is expected to hold; 0 before the first."""
-        alive = self.ledger.alive(self.cache_alive) if cache_alive is None else cache_alive
+        alive = self._alive(cache_alive)
         return int(self._size.whole(self._repeated_tokens) * alive) if self._repeated_tokens else 0
 
     def outlook(self, window: Window, *, remaining_requests: float, cache_alive: float | None) -> Outlook:
         """Return what is known of the requests to come; `cache_alive` overrides what the clock says."""
         rates = self.tracker.rates(self.model, input_tokens=self._size.whole(window.tokens))
-        alive = self.ledger.alive(self.cache_alive) if cache_alive is None else cache_alive
+        alive = self._alive(cache_alive)
         return outlook_of(
             rates,
             remaining_requests=remaining_requests,
@@ -187,6 +187,10 @@ class Accounts:
         if self.tracker.total_cost + cost > self._limit_usd:
             self._tell("agent", cost)
             raise BudgetExceededError(spent_usd=self.tracker.total_cost, next_call_usd=cost, limit_usd=self._limit_usd)
+
+    def _alive(self, given: float | None) -> float:
+        """Return what the caller knows better, else what the clock says, corrected by what was read so far."""
+        return self.ledger.alive(self.cache_alive) if given is None else given
 
     def _tell(self, purpose: Purpose, next_call_usd: float) -> None:
         spent, limit = self.tracker.total_cost, self._limit_usd or 0.0

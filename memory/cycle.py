@@ -47,7 +47,6 @@ class CompressionCycle:
         accounts: Accounts,
         *,
         dialect: Dialect,
-        model: str | None,
         emit: Callable[[Event], None],
     ) -> None:
         self.limits = Limits(config)
@@ -58,7 +57,6 @@ class CompressionCycle:
         self._compressor = compressor
         self._size = size
         self._accounts = accounts
-        self._model = model
         self._emit = emit
         self._economy = Economy(config, window, size, accounts)
         self._known_model: str | None = None
@@ -209,7 +207,7 @@ class CompressionCycle:
 
     def _know_model(self, tokens: int) -> None:
         """Let the limits follow the model, once its window can matter: looking prices up takes a while."""
-        model = self._accounts.model or self._model
+        model = self._accounts.model
         if tokens < _SMALLEST_WINDOW or model is None:
             return
         self.limits.growth_tokens = self._accounts.growth_tokens()
@@ -349,7 +347,7 @@ class CompressionCycle:
             self._size,
             self._accounts,
             llm=self._compressor.llm,
-            model=self._accounts.model or self._model,
+            model=self._accounts.model,
             dialect=self.dialect.name,
             limit_tokens=self.limits.max_context_tokens,
         )
@@ -357,7 +355,7 @@ class CompressionCycle:
     @property
     def _strips_reasoning(self) -> bool:
         """Whether reasoning is good only behind the messages that it was made behind: by the model, or as refused."""
-        binds = self.dialect.binds_reasoning(self._accounts.model or self._model)
+        binds = self.dialect.binds_reasoning(self._accounts.model)
         return self._reasoning_was_refused or binds
 
 

@@ -30,7 +30,7 @@ class Outlook:
     carry: float
     """Price of a token that the requests to come repeat: that of a read, or more by what was missed so far."""
     write: float
-    """Price of a token that does not, likewise; above 1 where providers bill writes."""
+    """Price of a token that must be sent uncached, likewise; above 1 where providers bill writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +51,14 @@ class Appraisal:
     """What carrying the removable tokens has cost since the last compression."""
 
     @property
+    def gain_tokens(self) -> int:
+        """D-m: what the context is smaller by."""
+        return self.removed_tokens - self.summary_tokens
+
+    @property
     def saving(self) -> float:
         """What the requests to come save: R·r·(D-m), r with the misses seen so far."""
-        return saving_of(self.outlook, gain_tokens=self.removed_tokens - self.summary_tokens)
+        return self.outlook.remaining_requests * self.outlook.carry * self.gain_tokens
 
     @property
     def cost(self) -> float:
@@ -61,29 +66,14 @@ class Appraisal:
 
         With a dead cache everything is written anew in any case, and less of it after a compression: a gain.
         """
-        return cost_of(
-            self.outlook,
-            gain_tokens=self.removed_tokens - self.summary_tokens,
-            rewritten_tokens=self.summary_tokens + self.suffix_tokens,
-            summary_cost=self.summary_cost,
-        )
+        broken = max(0.0, self.outlook.write - self.outlook.read)
+        alive, rewritten = self.outlook.cache_alive, self.summary_tokens + self.suffix_tokens
+        return alive * broken * rewritten - (1 - alive) * broken * self.gain_tokens + self.summary_cost
 
     @property
     def pays(self) -> bool:
         """Whether to compress now."""
         return self.reason in ("pays", "no_cache", "tier_edge")
-
-
-def saving_of(outlook: Outlook, *, gain_tokens: int) -> float:
-    """Return R·r·(D-m), r with the misses seen so far."""
-    return outlook.remaining_requests * outlook.carry * gain_tokens
-
-
-def cost_of(outlook: Outlook, *, gain_tokens: int, rewritten_tokens: int, summary_cost: float) -> float:
-    """Return a·(w-r)·(m+S) - (1-a)·(w-r)·(D-m) + summary."""
-    broken = max(0.0, outlook.write - outlook.read)
-    alive = outlook.cache_alive
-    return alive * broken * rewritten_tokens - (1 - alive) * broken * gain_tokens + summary_cost
 
 
 def appraise(
@@ -109,25 +99,8 @@ def appraise(
         allowance: The most that it may cost: what the run may be dearer for it, should it end now.
         is_at_edge: The next request would be billed at a dearer tier.
     """
-    gain = removed_tokens - summary_tokens
-    rewritten = summary_tokens + suffix_tokens
-    cost = cost_of(outlook, gain_tokens=gain, rewritten_tokens=rewritten, summary_cost=summary_cost)
-    reason: Reason
-    if is_at_edge and gain > 0:
-        reason = "tier_edge"
-    elif gain <= 0 or saving_of(outlook, gain_tokens=gain) <= cost:
-        reason = "too_little"
-    elif outlook.cache_alive < DEAD:
-        reason = "no_cache"
-    elif carried < cost:
-        reason = "too_early"
-    else:
-        # The most it can turn out dearer: the cache was alive, and the run ends with the next request.
-        sure = replace(outlook, cache_alive=1.0)
-        most = cost_of(sure, gain_tokens=gain, rewritten_tokens=rewritten, summary_cost=summary_cost)
-        reason = "pays" if most - outlook.read * gain <= allowance else "too_risky"
-    return Appraisal(
-        reason=reason,
+    found = Appraisal(
+        reason="too_little",
         outlook=outlook,
         removed_tokens=removed_tokens,
         summary_tokens=summary_tokens,
@@ -135,6 +108,21 @@ def appraise(
         summary_cost=summary_cost,
         carried=carried,
     )
+    return replace(found, reason=_reason(found, allowance=allowance, is_at_edge=is_at_edge))
+
+
+def _reason(found: Appraisal, *, allowance: float, is_at_edge: bool) -> Reason:
+    if is_at_edge and found.gain_tokens > 0:
+        return "tier_edge"
+    if found.gain_tokens <= 0 or found.saving <= found.cost:
+        return "too_little"
+    if found.outlook.cache_alive < DEAD:
+        return "no_cache"
+    if found.carried < found.cost:
+        return "too_early"
+    # The most it can turn out dearer: the cache was alive, and the run ends with the next request.
+    sure = replace(found, outlook=replace(found.outlook, cache_alive=1.0))
+    return "pays" if sure.cost - found.outlook.read * found.gain_tokens <= allowance else "too_risky"
 
 
 def outlook_of(

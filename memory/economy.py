@@ -39,16 +39,15 @@ class Economy:
 
     def note_request(self) -> None:
         """A request was made with the window as it stands: it carried what a compression would have taken out."""
-        tokens = self._size.whole(self._window.tokens)
         if self._alive() >= DEAD:
             self._was_dead = False
-        if tokens > self._lean_tokens:
-            self._carried += self._outlook().carry * (tokens - self._lean_tokens)
+        if self._tokens > self._lean_tokens:
+            self._carried += self._outlook().carry * (self._tokens - self._lean_tokens)
 
     def note_compressed(self) -> None:
         """The context is as lean now as it gets."""
         self._carried, self._not_before_tokens, self._failed_until_tokens = 0.0, 0, 0
-        self._lean_tokens = self._size.whole(self._window.tokens)
+        self._lean_tokens = self._tokens
 
     def is_worth_a_look(self, tokens: int, *, growth_tokens: int) -> bool:
         """Whether a plan should be made and appraised. O(1), while a plan costs as much as the window is long."""
@@ -80,7 +79,7 @@ class Economy:
             outlook=self._outlook(),
             carried=self._carried,
             allowance=allowance if self._config.expected_requests is None else math.inf,
-            is_at_edge=self.is_at_edge(self._size.whole(self._window.tokens), growth_tokens),
+            is_at_edge=self.is_at_edge(self._tokens, growth_tokens),
         )
         _log(found)
         return found
@@ -95,9 +94,13 @@ class Economy:
         """A plan was carried out and came to nothing: the same again would, and be paid for again."""
         self._failed_until_tokens = self._grown()
 
+    @property
+    def _tokens(self) -> int:
+        """Size of the next request, as its provider counts."""
+        return self._size.whole(self._window.tokens)
+
     def _grown(self) -> int:
-        tokens = self._size.whole(self._window.tokens)
-        return tokens + tokens // _LOOK_SHARE
+        return self._tokens + self._tokens // _LOOK_SHARE
 
     def _rewritten(self, plan: Plan) -> int:
         """Return what of the kept messages must be sent uncached: those behind the first edit, by most rules.

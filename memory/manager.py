@@ -135,7 +135,6 @@ class MemoryManager:
             self._size,
             self._accounts,
             dialect=self._dialect_or_default,
-            model=self._model,
             emit=self._emit,
         )
         self._followed = Followed()
