@@ -10,6 +10,17 @@
     ├── StalePlanError                      the window changed after the plan was made
     ├── SummaryError                        a summariser failed, or its answer was not usable
     ├── UnknownReferenceError (KeyError)    the archive holds nothing under that reference
+    ├── HistoryError                        nothing to take back, or no such message to branch from
+    ├── SessionError                        something is wrong with a session or with where it is kept
+    │   ├── UnknownSessionError (KeyError)  the store has none of that name, or several
+    │   ├── SessionInUseError               another memory has it open
+    │   └── StorageError                    the file or the database failed; nothing was written
+    │       ├── StorageFullError            the disk is full
+    │       ├── StorageReadOnlyError        it may not be written to
+    │       ├── StorageLockedError          somebody else kept it locked for too long
+    │       ├── StorageUnreachableError     the database cannot be reached, or refused us
+    │       ├── CorruptStorageError         what is kept cannot be read
+    │       └── NewerStorageError           a newer version of this library wrote it
     └── MissingDependencyError (ImportError) an optional package is needed; gives the pip command
 
 Catch `AgentMemoryError` to catch them all. Each message says what happened, with which value, and what to do.
@@ -110,6 +121,62 @@ class UnknownReferenceError(AgentMemoryError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class HistoryError(AgentMemoryError):
+    """What is asked for does not stand in the history: nothing to take back, or no such message to branch from."""
+
+
+class SessionError(AgentMemoryError):
+    """Something is wrong with a session or with the place where sessions are kept."""
+
+
+class UnknownSessionError(SessionError, KeyError):
+    """The store has no session of that name, or several begin like that."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class SessionInUseError(SessionError):
+    """Another memory has the session open; one at a time may write to it."""
+
+    def __init__(self, session_id: str, *, host: str, process_id: int) -> None:
+        self.session_id = session_id
+        self.host = host
+        self.process_id = process_id
+        super().__init__(
+            f"the session {session_id} is open in process {process_id} on {host}; close it there (`memory.close()`), "
+            "branch from it, or take it over: `MemoryManager.resume(…, takes_over=True)`"
+        )
+
+
+class StorageError(SessionError):
+    """The place where sessions are kept failed; nothing of what was to be written was written."""
+
+
+class StorageFullError(StorageError):
+    """The disk is full, or a limit of the database is reached."""
+
+
+class StorageReadOnlyError(StorageError):
+    """The file, its folder or the account may not be written to."""
+
+
+class StorageLockedError(StorageError):
+    """Somebody else kept it locked for too long."""
+
+
+class CorruptStorageError(StorageError):
+    """What is kept cannot be read: the file is damaged, or no file of ours."""
+
+
+class StorageUnreachableError(StorageError):
+    """The database cannot be reached, or refused us."""
+
+
+class NewerStorageError(StorageError):
+    """A newer version of this library wrote it; this one would not understand it."""
 
 
 class MissingDependencyError(AgentMemoryError, ImportError):

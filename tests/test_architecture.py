@@ -24,10 +24,13 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"attachments", "native", "llm", "asking", "started", "starting", "later"}),
     frozenset({"dialects"}),
     frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term"}),
-    frozenset({"economics", "extract", "live_prefix", "archive", "strategies", "summarize", "tracker", "ledger"}),
+    frozenset(
+        {"economics", "extract", "live_prefix", "archive", "strategies", "summarize", "tracker", "ledger", "recall"}
+    ),
     frozenset({"copies", "compressor", "request_size", "breakpoints", "accounts"}),
     frozenset({"economy", "live_context", "execution", "placing", "results", "orders"}),
     frozenset({"cycle"}),
+    frozenset({"sessions"}),
     frozenset({"manager", "stats"}),
     frozenset({"testing", "integrations", "__init__"}),
 )

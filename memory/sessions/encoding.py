@@ -1,0 +1,158 @@
+"""Messages as JSON text and back, exactly: key order, bytes, tuples, lone surrogates, infinite numbers.
+
+Long strings, such as images and giant results, leave the text and become blobs under the hash of what they say, so that
+the same file that is read ten times is kept once.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from ..errors import CorruptStorageError, MessageError
+from ..messages import LLMMessage
+from ..native import to_wire
+from .values import Form
+
+BLOB_CHARACTERS = 8_192
+"""A string of this length or more is kept as a blob. Shorter ones cost more apart than they can save."""
+
+FORGOTTEN = "[forgotten]"
+"""What a message says whose words were taken away for good."""
+
+_MARK = "$aloop"
+"""The key of what JSON cannot say: `{"$aloop": "bytes", …}`. A mapping of the caller's with that key is wrapped too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A message as it is kept."""
+
+    body: str = field(repr=False)
+    form: Form
+    blobs: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """By SHA-256 in hexadecimal."""
+
+
+def encode(message: object) -> Encoded:
+    """Return a message as JSON text and blobs.
+
+    Raises:
+        MessageError: It holds something that is neither JSON nor bytes.
+    """
+    blobs: dict[str, bytes] = {}
+    wire = to_wire(message)
+    plain = _packed(wire, blobs)
+    form: Form = "llm_message" if isinstance(message, LLMMessage) else "dict" if wire is message else "object"
+    return Encoded(body=dumped(plain), form=form, blobs=blobs)
+
+
+def decode(body: str, form: Form, blob: Callable[[str], bytes]) -> object:
+    """Return the message that was encoded; of an SDK's object its JSON, as a dict.
+
+    Raises:
+        CorruptStorageError: The text is no JSON, or a blob is missing.
+    """
+    wire = _unpacked(loaded(body), blob)
+    return LLMMessage.from_wire(wire) if form == "llm_message" else wire
+
+
+def dumped(value: object) -> str:
+    """Return JSON text of plain values: compact, ASCII (so that lone surrogates are legal in any database)."""
+    try:
+        return json.dumps(value, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MessageError(f"cannot be kept as JSON: {error}") from error
+
+
+def loaded(text: str) -> Any:
+    """Return what JSON text says.
+
+    Raises:
+        CorruptStorageError: It is none.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CorruptStorageError(f"a stored value is no JSON ({error})") from error
+
+
+def _packed(value: Any, blobs: dict[str, bytes]) -> Any:
+    match value:
+        case str():
+            return (
+                value if len(value) < BLOB_CHARACTERS else _blob(value.encode("utf-8", "surrogatepass"), "text", blobs)
+            )
+        case None | bool() | int() | float():
+            return value
+        case bytes() | bytearray():
+            return _packed_bytes(bytes(value), blobs)
+        case tuple():
+            return {_MARK: "tuple", "items": [_packed(item, blobs) for item in value]}
+        case Mapping():
+            return _packed_mapping(value, blobs)
+        case Sequence():
+            return [_packed(item, blobs) for item in value]
+    raise MessageError(f"a message holds a {type(value).__name__}, which cannot be kept; JSON values and bytes can")
+
+
+def _packed_bytes(value: bytes, blobs: dict[str, bytes]) -> dict[str, str]:
+    if len(value) >= BLOB_CHARACTERS:
+        return _blob(value, "blob", blobs)
+    return {_MARK: "bytes", "base64": base64.b64encode(value).decode()}
+
+
+def _packed_mapping(value: Mapping[Any, Any], blobs: dict[str, bytes]) -> dict[str, Any]:
+    if not all(isinstance(key, str) for key in value) or _MARK in value:
+        pairs = [[_packed(key, blobs), _packed(inner, blobs)] for key, inner in value.items()]
+        return {_MARK: "mapping", "pairs": pairs}
+    return {key: _packed(inner, blobs) for key, inner in value.items()}
+
+
+def _blob(content: bytes, kind: str, blobs: dict[str, bytes]) -> dict[str, str]:
+    digest = sha256(content).hexdigest()
+    blobs[digest] = content
+    return {_MARK: kind, "sha256": digest}
+
+
+def _unpacked(value: Any, blob: Callable[[str], bytes]) -> Any:
+    if isinstance(value, list):
+        return [_unpacked(item, blob) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match value.get(_MARK):
+        case None:
+            return {key: _unpacked(inner, blob) for key, inner in value.items()}
+        case "text":
+            return blob(value["sha256"]).decode("utf-8", "surrogatepass")
+        case "blob":
+            return blob(value["sha256"])
+        case "bytes":
+            return base64.b64decode(value["base64"])
+        case "tuple":
+            return tuple(_unpacked(item, blob) for item in value["items"])
+        case "mapping":
+            return {_unpacked(key, blob): _unpacked(inner, blob) for key, inner in value["pairs"]}
+        case unknown:
+            raise CorruptStorageError(f"a stored message has a part of an unknown kind, {unknown!r}")
+
+
+def blobs_of(body: str) -> Iterator[str]:
+    """Yield the digests of the blobs that a stored text refers to."""
+    yield from _digests(loaded(body))
+
+
+def _digests(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _digests(item)
+    elif isinstance(value, dict):
+        if value.get(_MARK) in ("text", "blob"):
+            yield value["sha256"]
+        else:
+            for inner in value.values():
+                yield from _digests(inner)

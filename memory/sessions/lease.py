@@ -1,0 +1,76 @@
+"""Who owns a session, and whether that owner is still there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+from ..errors import SessionInUseError
+from .values import Owner
+
+LEASE_SECONDS = 300.0
+"""How long an owner on another machine is believed to be alive after its last write. An owner on this machine is asked."""
+
+
+def new_owner() -> Owner:
+    """Return an owner for a memory of this process."""
+    process_id = os.getpid()
+    return Owner(
+        token=secrets.token_hex(8),
+        host=_host(),
+        process_id=process_id,
+        process_started=_started(process_id) or "",
+    )
+
+
+def is_alive(owner: Owner, *, lease_until: float, now: float) -> bool:
+    """Return whether an owner still has what it acquired.
+
+    A process of this machine has it for as long as it runs, and loses it the moment it ends, however it ends. One of
+    another machine cannot be asked: it has it until its lease runs out, and every write prolongs that.
+    """
+    if owner.host == _host() and (is_running := _is_running(owner)) is not None:
+        return is_running
+    return now < lease_until
+
+
+def in_use(session_id: str, owner: Owner) -> SessionInUseError:
+    """Return the error for whoever is not the owner."""
+    return SessionInUseError(session_id, host=owner.host, process_id=owner.process_id)
+
+
+def _is_running(owner: Owner) -> bool | None:
+    """Return whether the owner's process runs; None where that cannot be found out."""
+    if owner.process_started:
+        return _started(owner.process_id) == owner.process_started
+    if sys.platform == "win32":  # there, `os.kill` would end the process that it asks
+        return None
+    try:
+        os.kill(owner.process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's process, but a process
+        return True
+    return True
+
+
+def _started(process_id: int) -> str | None:
+    """Return what tells a process from an earlier one of the same number, where the system says: boot and start time.
+
+    Source: proc(5), field 22 of /proc/[pid]/stat. The second field is a name in parentheses, which may hold spaces.
+    """
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    fields = status.rpartition(")")[2].split()
+    is_gone = fields[0] in ("Z", "X")  # a zombie holds its number until its parent asks for it
+    return None if is_gone else f"{boot}/{fields[19]}"
+
+
+def _host() -> str:
+    return socket.gethostname()
