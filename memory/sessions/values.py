@@ -152,7 +152,8 @@ class Turn:
     calls: tuple[StoredCall, ...] = ()
     """A call of a known number takes its place: an estimate became a report."""
     compressions: tuple[StoredCompression, ...] = ()
-    layout: StoredLayout | None = None
+    layouts: tuple[StoredLayout, ...] = ()
+    """By ascending number; one of a known number takes its place."""
     state: str = field(repr=False)
     """JSON object: everything small that a memory needs to go on."""
     is_durable: bool = True
