@@ -268,7 +268,7 @@ def test_every_plot_has_a_title_and_a_description() -> None:
 
 
 def schemes() -> list[dict[str, str]]:
-    style = files("agent.backtest").joinpath("assets", "page.css").read_text(encoding="utf-8")
+    style = files("agent.pages").joinpath("assets", "page.css").read_text(encoding="utf-8")
     light, dark = (
         dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)[:2]
     )

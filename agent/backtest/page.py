@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.resources import files
 from typing import Final, TypeAlias
 from xml.etree.ElementTree import Element
 
+from ..pages.document import counted, document, figure
+from ..pages.markup import el, fill
+from ..pages.scales import percent, tokens, usd
 from . import plots
 from .assumptions import assumptions_of
 from .comparison import Cheapest, Row, cheapest, compared
-from .markup import el, fill, written
 from .outcome import Outcome
 from .page_runs import runs_section
 from .policies import EVERYTHING
-from .scales import percent, tokens, usd
 from .totals import Total
 
 
@@ -51,31 +50,8 @@ def page(
         fill(body, _model_section(of_model, series, f"model-{index}"))
     fill(body, runs_section(outcomes, series))
     fill(body, _assumptions_section({**(assumptions or {}), **assumptions_of(outcomes, at=made)}))
-    script = _asset("page.js")
-    fill(body, el("script", script))
-    return written(el("html", _meta(_asset("page.css"), script), body, lang="en"))
-
-
-def _asset(name: str) -> str:
-    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _meta(style: str, script: str) -> Element:
-    """Return the head. Its policy lets the page load nothing and run no script but its own."""
-    allowed = f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
-    return el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=allowed),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("title", "Backtest of context policies"),
-        el("link", rel="icon", href="data:,"),
-        el("style", style),
-    )
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+    script = files(__package__).joinpath("assets", "page.js").read_text(encoding="utf-8")
+    return document("Backtest of context policies", body, script=script)
 
 
 def _head(outcomes: Sequence[Outcome], made: datetime) -> list[Element]:
@@ -92,12 +68,6 @@ def _head(outcomes: Sequence[Outcome], made: datetime) -> list[Element]:
     return [el("h1", "Backtest of context policies"), el("p", f"{counts} · {day}", class_="faint"), el("p", what)]
 
 
-def counted(count: int, what: str) -> str:
-    """Return a count with its noun."""
-    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{count:,} {what if count == 1 else many}"
-
-
 # --- One model --------------------------------------------------------------------------------------------------------
 
 
@@ -110,13 +80,13 @@ def _model_section(rows: Sequence[Row], series: Mapping[str, int], id: str) -> E
         _verdict(best),
         _table(rows),
         _caveats(found),
-        _figure(
+        figure(
             "Cost against retention",
             "Low and to the right is better. The dashed line joins the policies that none beats in both. Hollow: with "
             "requests that the provider would refuse.",
             plots.cost_against_retention(found, [one.row.total for one in best], series, f"{id}-retention"),
         ),
-        _figure(
+        figure(
             "What the dollars are paid for",
             "Mean of a run, the cheapest policy first.",
             plots.cost_parts(found, f"{id}-parts"),
@@ -124,11 +94,6 @@ def _model_section(rows: Sequence[Row], series: Mapping[str, int], id: str) -> E
         ),
         id=id,
     )
-
-
-def _figure(title: str, words: str, plot: Element, key: Element | None = None) -> Element:
-    caption = el("figcaption", el("strong", title), el("span", words))
-    return el("figure", caption, key, el("div", plot, class_="wide"))
 
 
 def _key(entries: Sequence[tuple[str, str]]) -> Element:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from .markup import el, fill
+from ..pages.document import figure
+from ..pages.markup import el, fill
+from ..pages.plots import Curve, along_the_run
+from ..pages.scales import percent, tokens, usd
 from .outcome import Compression, Outcome
-from .plots import Curve, along_the_run
-from .scales import percent, tokens, usd
 
 _MOST_RUNS: Final = 24
 _MOST_CURVES: Final = 160
@@ -71,12 +72,12 @@ def _run(group: Sequence[Outcome], name: str, series: Mapping[str, int], index: 
         "details",
         el("summary", name),
         el("p", words, class_="faint"),
-        _figure(
+        figure(
             "Tokens of each request",
             "A circle is a compression.",
             _plot(group, series, f"run-{index}-tokens", "Tokens of each request", is_usd=False),
         ),
-        _figure(
+        figure(
             "Dollars so far",
             "Where a policy's summaries cost something, that is spread evenly over its compressions.",
             _plot(group, series, f"run-{index}-dollars", "Dollars so far", is_usd=True),
@@ -89,11 +90,6 @@ def _run(group: Sequence[Outcome], name: str, series: Mapping[str, int], index: 
     )
 
 
-def _figure(title: str, words: str, plot: Element) -> Element:
-    caption = el("figcaption", el("strong", title), el("span", words))
-    return el("figure", caption, el("div", plot, class_="wide"))
-
-
 # --- Curves -----------------------------------------------------------------------------------------------------------
 
 
@@ -101,7 +97,7 @@ def _plot(group: Sequence[Outcome], series: Mapping[str, int], id: str, title: s
     with_steps = [one for one in group if one.steps]
     curves = [(_dollars if is_usd else _tokens)(one, series[one.policy]) for one in with_steps]
     word = usd if is_usd else tokens
-    ends = "; ".join(f"{curve.policy} {word(curve.points[-1][1])}" for curve in curves)
+    ends = "; ".join(f"{curve.name} {word(curve.points[-1][1])}" for curve in curves)
     return along_the_run(
         curves, id, title, f"A line for each policy over the messages, ending at: {ends}.", is_usd=is_usd
     )
@@ -112,7 +108,7 @@ def _tokens(one: Outcome, series: int) -> Curve:
     sizes = dict(points)
     marked = [(float(index), sizes[index]) for index in _indices(one.compressions) if index in sizes]
     marks = marked if len(marked) <= _MOST_ROWS * 2 else []  # a policy that changes every request marks none
-    return Curve(policy=one.policy, series=series, points=_thinned(points), marks=tuple(marks))
+    return Curve(name=one.policy, series=series, points=_thinned(points), marks=tuple(marks))
 
 
 def _dollars(one: Outcome, series: int) -> Curve:
@@ -122,7 +118,7 @@ def _dollars(one: Outcome, series: int) -> Curve:
     for step in one.steps:
         so_far += step.usd + (for_each if step.index in compressed else 0.0)
         points.append((float(step.index), so_far))
-    return Curve(policy=one.policy, series=series, points=_thinned(points))
+    return Curve(name=one.policy, series=series, points=_thinned(points))
 
 
 def _indices(compressions: Sequence[Compression]) -> list[int]:

@@ -11,26 +11,13 @@ from itertools import pairwise
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from .markup import el, fill, number
-from .scales import Scale, percent, scale, token_ticks, tokens, usd, usd_ticks
+from ..pages.markup import el, fill
+from ..pages.plots import COLOURS, LINE, axes, path, plot_frame, series_class, vertical_axis
+from ..pages.scales import Scale, percent, scale, usd, usd_ticks
 from .totals import Total
 
-COLOURS: Final = 8
 _LETTER: Final = 7.8
 """Pixels that a letter of a label takes, on the safe side."""
-_LINE: Final = 16.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """One policy along a run."""
-
-    policy: str
-    series: int
-    points: tuple[tuple[float, float], ...]
-    """(message, value), ascending; at least one."""
-    marks: tuple[tuple[float, float], ...] = ()
-    """Points to be marked, such as compressions."""
 
 
 def cost_against_retention(
@@ -46,16 +33,16 @@ def cost_against_retention(
     x = scale(min((share for _, share in placed), default=0.0), 1.0, start=left, end=right)
     y = scale(0.0, max((total.usd_per_run for total, _ in placed), default=1.0), start=bottom, end=top)
     line = [(x(total.retained_share or 0.0), y(total.usd_per_run)) for total in front if total.probes]
-    plot = _frame(id, "Cost against retention", _scatter_words(front, is_empty=not placed), height=424)
+    plot = plot_frame(id, "Cost against retention", _scatter_words(front, is_empty=not placed), height=424)
     y_words = usd_ticks(y)
-    _axes(plot, x, y, x_words=_whole_percent, y_words=y_words, x_name="facts retained", y_name="dollars for a run")
-    fill(plot, el("polyline", class_="front", points=_path(line)) if len(line) > 1 else None)
+    axes(plot, x, y, x_words=_whole_percent, y_words=y_words, x_name="facts retained", y_name="dollars for a run")
+    fill(plot, el("polyline", class_="front", points=path(line)) if len(line) > 1 else None)
     taken = [_Box(x(share) - 8, y(total.usd_per_run) - 8, 16, 16) for total, share in placed] + _boxes_along(line)
     frame = _Box(left, top, 720 - left, bottom - top)
     for total, share in placed:
         words = f"{total.policy}: {usd(total.usd_per_run)} for a run, {percent(share)} of {total.probes} facts retained"
         at = (x(share), y(total.usd_per_run))
-        point = el("g", el("title", words), class_=_series(series[total.policy]))
+        point = el("g", el("title", words), class_=series_class(series[total.policy]))
         fill(point, *_label(total.policy, at, taken, frame))
         fill(plot, fill(point, _marker(*at, series[total.policy], is_hollow=total.refused_requests > 0)))
     return plot
@@ -66,8 +53,8 @@ def cost_parts(totals: Sequence[Total], id: str) -> Element:
     row, left, right, top = 30, 190, 640, 12
     bottom = top + row * len(totals)
     x = scale(0.0, max(total.usd_per_run for total in totals), start=left, end=right)
-    plot = _frame(id, "What the dollars are paid for", "A bar for each policy, in dollars for a run.", bottom + 46)
-    _vertical(plot, x, top, bottom, usd_ticks(x), "dollars for a run")
+    plot = plot_frame(id, "What the dollars are paid for", "A bar for each policy, in dollars for a run.", bottom + 46)
+    vertical_axis(plot, x, top, bottom, usd_ticks(x), "dollars for a run")
     for index, total in enumerate(totals):
         fill(plot, _bar(total, x, top + index * row, row - 10))
     return plot
@@ -83,76 +70,14 @@ PARTS: Final = (
 """What is paid for, and the field of a total that says how much."""
 
 
-def along_the_run(curves: Sequence[Curve], id: str, title: str, words: str, *, is_usd: bool) -> Element:
-    """Return the curves over the messages of a run, each with its policy's name at its end."""
-    left, right, top, bottom = 70, 560, 16, 300
-    highest = max((value for curve in curves for _, value in curve.points), default=0.0)
-    last = max((at for curve in curves for at, _ in curve.points), default=1.0)
-    x = scale(0.0, last, start=left, end=right, is_whole=True)
-    y = scale(0.0, highest, start=bottom, end=top)
-    plot = _frame(id, title, words, height=350)
-    y_words = usd_ticks(y) if is_usd else token_ticks
-    _axes(plot, x, y, x_words=lambda at: f"{at:,.0f}", y_words=y_words, x_name="message", y_name="")
-    ends = _spread([y(curve.points[-1][1]) for curve in curves], top, bottom)
-    for curve, end in zip(curves, ends, strict=True):
-        fill(plot, _curve(curve, x, y, end, usd if is_usd else tokens))
-    return plot
-
-
-# --- Parts of a plot --------------------------------------------------------------------------------------------------
-
-
-def _frame(id: str, title: str, words: str, height: float) -> Element:
-    return el(
-        "svg",
-        el("title", title, id=f"{id}-title"),
-        el("desc", words, id=f"{id}-words"),
-        id=id,
-        class_="plot",
-        viewBox=f"0 0 720 {number(height)}",
-        role="img",
-        aria_labelledby=f"{id}-title {id}-words",
-    )
-
-
-def _axes(
-    plot: Element,
-    x: Scale,
-    y: Scale,
-    *,
-    x_words: Callable[[float], str],
-    y_words: Callable[[float], str],
-    x_name: str,
-    y_name: str,
-) -> None:
-    for tick in y.ticks:
-        fill(plot, el("line", class_="grid", x1=x.start, x2=x.end, y1=y(tick), y2=y(tick)))
-        fill(plot, el("text", y_words(tick), class_="tick end", x=x.start - 8, y=y(tick) + 4))
-    _vertical(plot, x, y.end, y.start, x_words, x_name)
-    if y_name:
-        middle = (y.start + y.end) / 2
-        turned = f"rotate(-90 14 {number(middle)})"
-        fill(plot, el("text", y_name, class_="axis middle", x=14, y=middle, transform=turned))
-
-
-def _vertical(plot: Element, x: Scale, top: float, bottom: float, words: Callable[[float], str], name: str) -> None:
-    for tick in x.ticks:
-        fill(plot, el("line", class_="grid", x1=x(tick), x2=x(tick), y1=top, y2=bottom))
-        fill(plot, el("text", words(tick), class_="tick middle", x=x(tick), y=bottom + 18))
-    fill(plot, el("text", name, class_="axis middle", x=(x.start + x.end) / 2, y=bottom + 38))
-
-
-def _series(number_: int) -> str:
-    return f"series s{number_ % COLOURS}"
-
+# --- Cost against retention -------------------------------------------------------------------------------------------
 
 _SHAPES: Final[tuple[Callable[[float, float], Element], ...]] = (
     lambda x, y: el("circle", cx=x, cy=y, r=6),
     lambda x, y: el("rect", x=x - 5.5, y=y - 5.5, width=11, height=11),
-    lambda x, y: el("polygon", points=_path([(x, y - 7), (x + 7, y + 5.5), (x - 7, y + 5.5)])),
-    lambda x, y: el("polygon", points=_path([(x, y - 7.5), (x + 7.5, y), (x, y + 7.5), (x - 7.5, y)])),
+    lambda x, y: el("polygon", points=path([(x, y - 7), (x + 7, y + 5.5), (x - 7, y + 5.5)])),
+    lambda x, y: el("polygon", points=path([(x, y - 7.5), (x + 7.5, y), (x, y + 7.5), (x - 7.5, y)])),
 )
-_DASHES: Final = (None, "7 3", "2 3")
 
 
 def _marker(x: float, y: float, series: int, *, is_hollow: bool) -> Element:
@@ -160,13 +85,6 @@ def _marker(x: float, y: float, series: int, *, is_hollow: bool) -> Element:
     shape = _SHAPES[(series + series // COLOURS) % len(_SHAPES)](x, y)
     shape.set("class", "marker hollow" if is_hollow else "marker")
     return shape
-
-
-def _path(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{number(x)},{number(y)}" for x, y in points)
-
-
-# --- Cost against retention -------------------------------------------------------------------------------------------
 
 
 def _whole_percent(share: float) -> str:
@@ -225,15 +143,15 @@ def _label(words: str, at: tuple[float, float], taken: list[_Box], frame: _Box) 
     taken.append(box)
     x = {1: box.x, -1: box.x + box.width, 0: box.x + box.width / 2}[side]
     name = el("text", words, class_=_ANCHORS[side], x=x, y=box.y + 12)
-    if box.y < at[1] < box.y + _LINE:
+    if box.y < at[1] < box.y + LINE:
         return [name]
-    end = x - 2 * side, box.y + (0.0 if box.y > at[1] else _LINE)
-    return [el("polyline", class_="leader", points=_path([at, end])), name]
+    end = x - 2 * side, box.y + (0.0 if box.y > at[1] else LINE)
+    return [el("polyline", class_="leader", points=path([at, end])), name]
 
 
 def _place(width: float, at: tuple[float, float], side: int, down: float) -> _Box:
     x = {1: at[0] + 12, -1: at[0] - 12 - width, 0: at[0] - width / 2}[side]
-    return _Box(x, at[1] - _LINE / 2 + down, width, _LINE)
+    return _Box(x, at[1] - LINE / 2 + down, width, LINE)
 
 
 # --- What the dollars are paid for ------------------------------------------------------------------------------------
@@ -249,37 +167,3 @@ def _bar(total: Total, x: Scale, top: float, height: float) -> Element:
         fill(bar, el("rect", title, class_=f"part p{index}", x=x(start), y=top, width=width, height=height))
         start += amount
     return fill(bar, el("text", usd(total.usd_per_run), class_="tick", x=x(start) + 6, y=top + height / 2 + 5))
-
-
-# --- Along the run ----------------------------------------------------------------------------------------------------
-
-
-def _curve(curve: Curve, x: Scale, y: Scale, name_y: float, words: Callable[[float], str]) -> Element:
-    points = _path([(x(at), y(value)) for at, value in curve.points])
-    at, value = curve.points[-1]
-    leader = [(x(at), y(value)), (x.end + 10, name_y), (x.end + 16, name_y)]
-    return el(
-        "g",
-        el("title", f"{curve.policy}: {words(value)} at message {at:,.0f}"),
-        el("polyline", class_="line", points=points, stroke_dasharray=_DASHES[curve.series // COLOURS % 3]),
-        *(el("circle", class_="mark", cx=x(at), cy=y(value), r=3) for at, value in curve.marks),
-        el("polyline", class_="leader", points=_path(leader)),
-        el("text", curve.policy, class_="name", x=x.end + 20, y=name_y + 4),
-        class_=_series(curve.series),
-    )
-
-
-def _spread(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
-    """Return heights near those wanted, far enough apart for a line of text each, in the order given."""
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    gap = min(_LINE, (bottom - top) / max(1, len(wanted) - 1))
-    heights = [0.0] * len(wanted)
-    floor = top
-    for index in order:
-        heights[index] = floor = max(floor, wanted[index])
-        floor += gap
-    ceiling = bottom
-    for index in reversed(order):
-        heights[index] = ceiling = min(ceiling, heights[index])
-        ceiling -= gap
-    return heights
