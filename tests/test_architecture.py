@@ -24,11 +24,12 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"attachments", "native", "llm", "asking", "started", "starting", "later"}),
     frozenset({"dialects"}),
     frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term"}),
+    frozenset({"embedders"}),
     frozenset(
         {"economics", "extract", "live_prefix", "archive", "strategies", "summarize", "tracker", "ledger", "recall"}
     ),
     frozenset({"copies", "compressor", "request_size", "breakpoints", "accounts"}),
-    frozenset({"economy", "live_context", "execution", "placing", "results", "orders"}),
+    frozenset({"economy", "live_context", "execution", "placing", "results", "orders", "history"}),
     frozenset({"cycle"}),
     frozenset({"sessions"}),
     frozenset({"manager", "stats"}),
@@ -56,6 +57,10 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "strands": ("memory.integrations.strands",),
     "opentelemetry": ("memory.integrations.opentelemetry",),
     "distributed": ("agent.backtest.cluster",),
+    "numpy": ("memory.embedders.conversion", "memory.embedders.graph", "memory.embedders.local", "memory.recall.vectors"),
+    "onnx": ("memory.embedders.conversion", "memory.embedders.graph"),
+    "onnxruntime": ("memory.embedders.local",),
+    "tokenizers": ("memory.embedders.local",),
 }
 """Packages that are not installed unless asked for, each with the only files that may import it."""
 
