@@ -57,7 +57,12 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "strands": ("memory.integrations.strands",),
     "opentelemetry": ("memory.integrations.opentelemetry",),
     "distributed": ("agent.backtest.cluster",),
-    "numpy": ("memory.embedders.conversion", "memory.embedders.graph", "memory.embedders.local", "memory.recall.vectors"),
+    "numpy": (
+        "memory.embedders.conversion",
+        "memory.embedders.graph",
+        "memory.embedders.local",
+        "memory.recall.vectors",
+    ),
     "onnx": ("memory.embedders.conversion", "memory.embedders.graph"),
     "onnxruntime": ("memory.embedders.local",),
     "tokenizers": ("memory.embedders.local",),
