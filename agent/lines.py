@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from memory import CompressionStrategy, MemoryConfig
-from memory.events import Compressed, Degraded, Event, FloorReached, OverBudget
+from memory.events import (
+    Compressed,
+    Degraded,
+    Event,
+    FloorReached,
+    OverBudget,
+    Recalled,
+    SaveFailed,
+    SaveRecovered,
+    Undone,
+)
 
 _JOINERS = "\u200c\u200d"
 """They only join the characters beside them; without them emoji and some scripts fall apart."""
@@ -47,6 +57,14 @@ def describe_event(event: Event) -> str:
             return f"nothing more can be taken out: {event.tokens:,} tokens, above {event.threshold_tokens:,}"
         case OverBudget():
             return f"a call of ${event.next_call_usd:.4f} would pass the limit of ${event.limit_usd:.4f}"
+        case Undone():
+            return f"took the last compression back: {event.tokens_before:,} -> {event.tokens_after:,} tokens"
+        case Recalled():
+            return f"brought back {', '.join(event.refs)} ({event.tokens:,} tokens)"
+        case SaveFailed():
+            return f"cannot save the session ({event.error}); {event.unsaved_count} messages are in memory only"
+        case SaveRecovered():
+            return f"the session is saved again, {event.saved_count} messages with it"
 
 
 def _harmless(character: str) -> str:

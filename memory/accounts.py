@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from .economics import Outlook, outlook_of
 from .errors import BudgetExceededError
@@ -12,7 +13,7 @@ from .ledger import Ledger, Request, SummaryMeter
 from .prices import PRICING
 from .request_size import RequestSize
 from .tokens import TokenCounter
-from .tracker import Purpose, TokenTracker
+from .tracker import Call, Purpose, TokenTracker
 from .usage import Usage, carrier
 from .window import Window
 
@@ -187,6 +188,41 @@ class Accounts:
         if self.tracker.total_cost + cost > self._limit_usd:
             self._tell("agent", cost)
             raise BudgetExceededError(spent_usd=self.tracker.total_cost, next_call_usd=cost, limit_usd=self._limit_usd)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next request is reckoned with, as JSON values; the ledger's and the tracker's among them."""
+        return {
+            "request_count": self.request_count,
+            "is_sent": self._is_sent,
+            "idle_seconds": None if self._sent_at is None else self._clock() - self._sent_at,
+            "sent_tokens": self._sent_tokens,
+            "repeated_tokens": self._repeated_tokens,
+            "previous_log_tokens": self._previous_log_tokens,
+            "grown_tokens": self._grown_tokens,
+            "step_count": self._step_count,
+            "ledger": self.ledger.state(),
+            "tracker": self.tracker.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any], calls: Sequence[Call], *, away_seconds: float) -> None:
+        """Know what was known when `state` was taken.
+
+        Args:
+            state: What `state` returned.
+            calls: Every call of the tracker then.
+            away_seconds: How long ago that was: meanwhile a provider's cache may have expired.
+        """
+        idle = state["idle_seconds"]
+        self.request_count = state["request_count"]
+        self._is_sent = state["is_sent"]
+        self._sent_at = None if idle is None else self._clock() - idle - max(0.0, away_seconds)
+        self._sent_tokens = state["sent_tokens"]
+        self._repeated_tokens = state["repeated_tokens"]
+        self._previous_log_tokens = state["previous_log_tokens"]
+        self._grown_tokens = state["grown_tokens"]
+        self._step_count = state["step_count"]
+        self.tracker.restore(state["tracker"], calls)
+        self.ledger.restore(state["ledger"])
 
     def _alive(self, given: float | None) -> float:
         """Return what the caller knows better, else what the clock says, corrected by what was read so far."""

@@ -7,18 +7,22 @@ the result in place. Nothing changes before a result is complete, valid and smal
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
+from typing import Any
 
 from .accounts import Accounts
-from .compressor import View, WorkingMemoryCompressor
+from .compressor import View, WorkingMemoryCompressor, refuse_worse
 from .config import MemoryConfig
+from .copies import without_stale_marks
 from .dialects import validate
 from .economics import Appraisal
 from .economy import Economy
-from .errors import ContextOverflowError, InvalidMessagesError, StalePlanError
-from .events import Event, FloorReached, Trigger
+from .errors import ContextOverflowError, HistoryError, InvalidMessagesError, StalePlanError
+from .events import Event, FloorReached, Trigger, Undone
 from .execution import Order
+from .history import Change, taken_back
 from .limits import Limits
 from .live_context import live_context
 from .live_prefix import LiveContext
@@ -30,7 +34,7 @@ from .request_size import RequestSize
 from .results import Results
 from .strategies import Action, Plan
 from .usage import Usage
-from .window import Window
+from .window import Entry, Window
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +154,57 @@ class CompressionCycle:
                 if errors := [issue for issue in issues if issue.severity == "error"]:
                     raise InvalidMessagesError(errors) from error
                 return False
+
+    def undo(self) -> Change:
+        """Take the last compression back. What was added since stays behind what it was made of.
+
+        Raises:
+            HistoryError: There is none, one is running, or what it was made of was changed since.
+        """
+        if self.orders.is_running:
+            raise HistoryError("a compression is running; wait for it")
+        before = tuple(self._window.entries)
+        change = self.results.history.newest(before)
+        self.orders.drop()
+        tokens_before = self.tokens
+        restored = list(self._restored(change, before))
+        refuse_worse(self.dialect, before, restored)
+        self._window.splice(restored, replaced_count=len(before))
+        self.results.history.pop()
+        self.results.note_undone(change)
+        unchanged = takewhile(lambda pair: pair[0] is pair[1], zip(before, restored, strict=False))
+        self._accounts.note_edit(sum(entry.tokens for entry, _ in unchanged))
+        self.limits.note_undone(tokens=self.tokens, last_seq=self._window.last_seq)
+        self._economy.note_failed()
+        self._emit(Undone(tokens_before=tokens_before, tokens_after=self.tokens))
+        return change
+
+    def _restored(self, change: Change, now: Sequence[Entry]) -> Iterator[Entry]:
+        """Yield the window without a compression; reasoning that was made behind its result is not valid there."""
+        entries = list(taken_back(change, now))
+        stop = len(change.before)
+        behind = self._compressor.stripped(entries[stop:], self.dialect) if self._strips_reasoning else entries[stop:]
+        for entry in (*entries[:stop], *behind):
+            yield without_stale_marks(entry, self.dialect) if self._window.has_cache_breakpoint else entry
+
+    def state(self) -> dict[str, Any]:
+        """Return what was decided and learnt, as JSON values. What goes on in the background is not kept."""
+        return {
+            "known_model": self._known_model,
+            "is_economic": self._is_economic,
+            "reasoning_was_refused": self._reasoning_was_refused,
+            "limits": self.limits.state(),
+            "economy": self._economy.state(),
+            "results": self.results.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what was known when `state` was taken."""
+        self._known_model, self._is_economic = state["known_model"], state["is_economic"]
+        self._reasoning_was_refused = state["reasoning_was_refused"]
+        self.limits.restore(state["limits"])
+        self._economy.restore(state["economy"])
+        self.results.restore(state["results"])
 
     def refuse_overflow(self) -> None:
         """Refuse a context that is longer than the limit although everything was tried.

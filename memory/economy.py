@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from .accounts import Accounts
 from .config import MemoryConfig
@@ -93,6 +95,26 @@ class Economy:
     def note_failed(self) -> None:
         """A plan was carried out and came to nothing: the same again would, and be paid for again."""
         self._failed_until_tokens = self._grown()
+
+    def state(self) -> dict[str, Any]:
+        """Return what waiting has cost and what was tried, as JSON values."""
+        return {
+            "edges": list(self.edges),
+            "carried": self._carried,
+            "lean_tokens": self._lean_tokens,
+            "not_before_tokens": self._not_before_tokens,
+            "failed_until_tokens": self._failed_until_tokens,
+            "was_dead": self._was_dead,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Know what was known when `state` was taken."""
+        self.edges = tuple(state["edges"])
+        self._carried = state["carried"]
+        self._lean_tokens = state["lean_tokens"]
+        self._not_before_tokens = state["not_before_tokens"]
+        self._failed_until_tokens = state["failed_until_tokens"]
+        self._was_dead = state["was_dead"]
 
     @property
     def _tokens(self) -> int:

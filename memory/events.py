@@ -80,4 +80,40 @@ class OverBudget:
     limit_usd: float
 
 
-Event: TypeAlias = Compressed | Degraded | FloorReached | OverBudget
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """The last compression was taken back. What it cost stays spent."""
+
+    tokens_before: int
+    tokens_after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """Messages that had left the context were brought back, because the newest ones name something in them."""
+
+    refs: tuple[str, ...]
+    """The references of the originals."""
+    tokens: int
+    """What the copy that was appended measures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveFailed:
+    """A turn could not be written to the session's store; the loop goes on in memory, and the next turn tries again."""
+
+    error: str
+    """The kind of failure, for example `StorageFullError`."""
+    unsaved_count: int
+    """How many messages are in memory only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveRecovered:
+    """After a failure, everything is in the store again."""
+
+    saved_count: int
+    """How many messages had been in memory only."""
+
+
+Event: TypeAlias = Compressed | Degraded | FloorReached | OverBudget | Undone | Recalled | SaveFailed | SaveRecovered

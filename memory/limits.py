@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from .config import MemoryConfig
 
@@ -92,6 +93,33 @@ class Limits:
         self.note_failed(tokens=tokens)
         is_news, self._floor_told = not self._floor_told, True
         return is_news
+
+    def note_undone(self, *, tokens: int, last_seq: int) -> None:
+        """A compression was taken back: leave the context as it is until it grows, unless somebody asks."""
+        self.note_failed(tokens=tokens)
+        self._attempted_seq, self._compressed_seq = last_seq, 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what was learnt and tried, as JSON values."""
+        return {
+            "learned_tokens": self.learned_tokens,
+            "growth_tokens": self.growth_tokens,
+            "window_tokens": self._window_tokens,
+            "attempted_seq": self._attempted_seq,
+            "compressed_seq": self._compressed_seq,
+            "not_before_tokens": self._not_before_tokens,
+            "floor_told": self._floor_told,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Know what was known when `state` was taken."""
+        self.learned_tokens = state["learned_tokens"]
+        self.growth_tokens = state["growth_tokens"]
+        self._window_tokens = state["window_tokens"]
+        self._attempted_seq = state["attempted_seq"]
+        self._compressed_seq = state["compressed_seq"]
+        self._not_before_tokens = state["not_before_tokens"]
+        self._floor_told = state["floor_told"]
 
     def _reserve_tokens(self, window_tokens: int) -> int:
         given = self._config.output_reserve_tokens

@@ -40,6 +40,18 @@ class RequestSize:
         self.has_cache_breakpoint = _has_mark(system) or _has_mark(tools)
         return True
 
+    def state(self) -> dict[str, Any]:
+        """Return what was learnt of sizes, as JSON values; what travels beside the messages is not among them."""
+        return {"calibration": self._calibration.state(), "beside_tokens": self.beside_tokens}
+
+    def restore(
+        self, state: Mapping[str, Any], system: object | None, tools: Sequence[Mapping[str, Any]] | None
+    ) -> None:
+        """Know what was known when `state` was taken, with what travelled beside the messages then. Counts nothing."""
+        self._calibration.restore(state["calibration"])
+        self._beside, self.beside_tokens = (system, tools), state["beside_tokens"]
+        self.has_cache_breakpoint = _has_mark(system) or _has_mark(tools)
+
     @property
     def scale(self) -> float:
         """What the provider reports for each counted token."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from .config import MemoryConfig
 from .errors import SummaryError
 from .events import Compressed, Degraded, Event
 from .execution import Order
+from .history import Change, History, Standing
 from .messages import Dialect
 from .placing import placed
 from .request_size import RequestSize
@@ -52,7 +53,10 @@ class Results:
         self._size = size
         self._accounts = accounts
         self._emit = emit
+        self.history = History()
+        """The compressions that could be taken back."""
         self._count = 0
+        self._undone_count = 0
         self._degraded_count = 0
         self._summary_count = 0
         self._masked_seqs: set[int] = set()
@@ -64,7 +68,39 @@ class Results:
             "summary_count": self._summary_count,
             "masked_count": len(self._masked_seqs),
             "degraded_count": self._degraded_count,
+            "undone_count": self._undone_count,
         }
+
+    @property
+    def standing(self) -> Standing:
+        """What is known of the compressed part of the window."""
+        return Standing(
+            summaries=dict(self.summaries),
+            memory=self.memory,
+            masked_seqs=frozenset(self._masked_seqs),
+            saved_tokens=self.saved_tokens,
+        )
+
+    def stand(self, standing: Standing) -> None:
+        """Know of the compressed part of the window what was known at another time."""
+        self.summaries, self.memory = dict(standing.summaries), standing.memory
+        self._masked_seqs, self.saved_tokens = set(standing.masked_seqs), standing.saved_tokens
+
+    def note_undone(self, change: Change) -> None:
+        """The window is again as it was before a compression."""
+        self.stand(change.standing_before)
+        self.compressed_this_turn = False
+        self._undone_count += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return what was counted, as JSON values."""
+        return self.counts() | {"compressed_this_turn": self.compressed_this_turn}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what was counted when `state` was taken."""
+        self._count, self._summary_count = state["compression_count"], state["summary_count"]
+        self._degraded_count, self._undone_count = state["degraded_count"], state["undone_count"]
+        self.compressed_this_turn = state["compressed_this_turn"]
 
     def begin_turn(self) -> None:
         """A message comes: what was compressed before was compressed in an earlier turn."""
@@ -73,6 +109,7 @@ class Results:
     def forget(self) -> None:
         """The window was emptied: no summary stands in it any more."""
         self.summaries.clear()
+        self.history.clear()
         self.compressed_this_turn = False
 
     def put(self, order: Order, compaction: Compaction, *, in_background: bool = False) -> bool:
@@ -90,10 +127,24 @@ class Results:
         except SummaryError as error:
             self.give_up(order, error)
             return False
-        self._window.splice(entries, replaced_count=len(self._window.entries))
+        was, standing = tuple(self._window.entries), self.standing
+        self._window.splice(entries, replaced_count=len(was))
         self._note(compaction, before)
-        event = self._event(compaction, order, before)
-        self._emit(replace(event, in_background=in_background, late_count=max(0, late_count)))
+        event = replace(
+            self._event(compaction, order, before), in_background=in_background, late_count=max(0, late_count)
+        )
+        self.history.add(
+            Change(
+                last_seq=self._window.last_seq,
+                before=was,
+                after=tuple(entries),
+                standing_before=standing,
+                standing_after=self.standing,
+                plan=compaction.plan,
+                event=event,
+            )
+        )
+        self._emit(event)
         return True
 
     def give_up(self, order: Order, error: SummaryError) -> None:

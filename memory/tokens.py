@@ -274,6 +274,21 @@ class Calibration:
         """Return the corrected size of a whole request, estimated at `tokens`."""
         return round(self.scale * tokens) + self.offset_tokens
 
+    def state(self) -> dict[str, Any]:
+        """Return what was learnt, as JSON values."""
+        return {
+            "scale": self.scale,
+            "offset_tokens": self.offset_tokens,
+            "long": self._long.state(),
+            "short": self._short.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Know what was known when `state` was taken."""
+        self.scale, self.offset_tokens = state["scale"], state["offset_tokens"]
+        self._long.restore(state["long"])
+        self._short.restore(state["short"])
+
     def _fit(self) -> None:
         """Draw the line: weighted least squares, with a pull of the scale towards 1.
 
@@ -307,6 +322,12 @@ class _Sums:
 
     def __init__(self) -> None:
         self._weight = self._e = self._r = self._ee = self._er = 0.0
+
+    def state(self) -> list[float]:
+        return [self._weight, self._e, self._r, self._ee, self._er]
+
+    def restore(self, state: Sequence[float]) -> None:
+        self._weight, self._e, self._r, self._ee, self._er = state
 
     def add(self, estimated: int, reported: int, *, memory: float) -> None:
         # Larger requests weigh less, since their noise is a share of their size.

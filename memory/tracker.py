@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from .dialects import DIALECTS, detect
 from .messages import Dialect, DialectName, Fit, Reading, Wire
@@ -64,6 +65,10 @@ class Totals:
         self.estimated_calls += sign * call.is_estimate
         self.unpriced_tokens += sign * usage.total_tokens if call.price_is_default else 0
 
+    def as_dict(self) -> dict[str, int | float]:
+        """Return the sums by their names."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 class TokenTracker:
     """Counts tokens, prices requests, and sums up what a run used. Asks no network.
@@ -89,6 +94,7 @@ class TokenTracker:
         self._all = Totals()
         self._by_purpose: dict[Purpose, Totals] = {"agent": Totals(), "summary": Totals()}
         self._by_model: dict[str, Totals] = {}
+        self._changed_from = 0
         self._counters: dict[tuple[str | None, str | None], TiktokenCounter] = {}
 
     def count_message_tokens(self, message: object, provider: str | None = None, model: str | None = None) -> int:
@@ -170,11 +176,45 @@ class TokenTracker:
         O(calls since), usually none.
         """
         reported = self._priced(usage, model=model or call.model, at=call.at, purpose=call.purpose, is_estimate=False)
-        index = next(i for i in range(len(self.calls) - 1, -1, -1) if self.calls[i] is call)
+        index = self.index_of(call)
         self.calls[index] = reported
+        self._changed_from = min(self._changed_from, index)
         self._sum(call, sign=-1)
         self._sum(reported, sign=1)
         return reported
+
+    def index_of(self, call: Call) -> int:
+        """Return where in `calls` this very entry stands. O(calls since), usually none."""
+        return next(i for i in range(len(self.calls) - 1, -1, -1) if self.calls[i] is call)
+
+    def take_changed(self) -> int:
+        """Return the index of the first call that is new or was amended since this was last asked."""
+        first, self._changed_from = self._changed_from, len(self.calls)
+        return min(first, len(self.calls))
+
+    def emptied(self) -> Self:
+        """Return a tracker with the same prices and no calls."""
+        fresh = copy.copy(self)
+        fresh.calls, fresh._changed_from = [], 0
+        fresh._all, fresh._by_purpose, fresh._by_model = Totals(), {"agent": Totals(), "summary": Totals()}, {}
+        return fresh
+
+    def state(self) -> dict[str, Any]:
+        """Return the sums as JSON values, to the last bit; added up anew they could differ in it."""
+        return {
+            "all": self._all.as_dict(),
+            "by_purpose": {purpose: totals.as_dict() for purpose, totals in self._by_purpose.items()},
+            "by_model": {model: totals.as_dict() for model, totals in self._by_model.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any], calls: Sequence[Call]) -> None:
+        """Have these calls and the sums that `state` was taken of. They count as told already."""
+        self.calls = list(calls)
+        self._changed_from = len(self.calls)
+        self._all = Totals(**state["all"])
+        by_purpose = state["by_purpose"]
+        self._by_purpose = {"agent": Totals(**by_purpose["agent"]), "summary": Totals(**by_purpose["summary"])}
+        self._by_model = {model: Totals(**totals) for model, totals in state["by_model"].items()}
 
     def _priced(self, usage: Usage, *, model: str | None, at: datetime, purpose: Purpose, is_estimate: bool) -> Call:
         rates = self.rates(model, input_tokens=usage.input_tokens, at=at)

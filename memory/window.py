@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain, pairwise, takewhile
+from typing import Any
 
 from .following import is_same
 from .messages import Reading, ToolCall, ToolResult
@@ -30,6 +31,8 @@ class Kind(StrEnum):
     """A copy in which tool results are placeholders."""
     SUMMARY = "summary"
     """A message that the compressor wrote in place of others."""
+    RECALLED = "recalled"
+    """A message that the memory added to the log itself: what it found again of others that had left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,15 @@ class Entry:
         return self if self.original is None or self.kind is Kind.ORIGINAL else self.original
 
     @property
+    def is_written(self) -> bool:
+        """Whether the memory wrote it; then no caller added it, in no shape."""
+        return self.kind in (Kind.SUMMARY, Kind.RECALLED)
+
+    @property
     def added_tokens(self) -> int:
-        """What the entry's messages measured when they were added."""
+        """What the entry's messages measured when they were added; 0 for what nobody added."""
+        if self.kind is Kind.RECALLED:
+            return 0
         return self.as_added.tokens if self.covers is None else self.covers.tokens
 
     @property
@@ -136,6 +146,8 @@ class Window:
         """Size of everything that was ever appended."""
         self.last_seq = 0
         self.version = 0
+        self.edit_count = 0
+        """How often something else happened to it than that a message was appended."""
         self.has_cache_breakpoint = False
         self._context: list[object] = []
         self._open_calls = OpenCalls(splits_responses=splits_responses)
@@ -182,7 +194,7 @@ class Window:
         self.entries.append(entry)
         self._context.append(entry.message)
         self.tokens += entry.tokens
-        if entry.reading.role == "user" and entry.kind is not Kind.SUMMARY:
+        if entry.reading.role == "user" and not entry.is_written:
             # Words beside results (Anthropic) are the user's too, but must not displace a message of their own.
             self._newest_user[bool(entry.reading.results)] = entry.seq
             self._first_user = self._first_user or entry.seq
@@ -193,13 +205,14 @@ class Window:
         self._context = [entry.message for entry in self.entries]
         self.tokens = sum(entry.tokens for entry in self.entries)
         self.version += 1
+        self.edit_count += 1
 
     def swap(self, messages: Mapping[int, object]) -> None:
         """Let these objects stand in place of the messages of these numbers, of which they are equal copies."""
         if not messages:
             return
         for index, entry in enumerate(self.entries):
-            if entry.kind is Kind.SUMMARY or entry.seq not in messages:
+            if entry.is_written or entry.seq not in messages:
                 continue
             message = messages[entry.seq]
             if entry.kind is Kind.ORIGINAL:
@@ -243,6 +256,7 @@ class Window:
         self.regroup(splits_responses=self.splits_responses)
         self._pinned &= {entry.seq for entry in kept}
         self.version += 1
+        self.edit_count += 1
 
     def regroup(self, *, splits_responses: bool) -> None:
         """Begin again to follow open calls, now that the format is known."""
@@ -255,6 +269,27 @@ class Window:
         """Never let a plan take out the unit of this entry."""
         self._pinned.add(entry.seq)
         self.version += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed window needs besides its entries, as JSON values."""
+        return {
+            "last_seq": self.last_seq,
+            "log_tokens": self.log_tokens,
+            "has_cache_breakpoint": self.has_cache_breakpoint,
+            "first_user": self._first_user,
+            "newest_user": [[has_results, seq] for has_results, seq in self._newest_user.items()],
+            "pinned": sorted(self._pinned),
+        }
+
+    def restore(self, entries: Sequence[Entry], state: Mapping[str, Any]) -> None:
+        """Be the window that `state` was taken of; `entries` are those that it had."""
+        self._keep_only(entries)
+        self.last_seq = state["last_seq"]
+        self.log_tokens = state["log_tokens"]
+        self.has_cache_breakpoint = state["has_cache_breakpoint"]
+        self._first_user = state["first_user"]
+        self._newest_user = {bool(has_results): seq for has_results, seq in state["newest_user"]}
+        self._pinned = set(state["pinned"])
 
     def _pin_again(self, entry: Entry) -> None:
         message = entry.as_added.message

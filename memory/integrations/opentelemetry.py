@@ -25,7 +25,17 @@ from dataclasses import fields
 from typing import TypeAlias
 
 from ..errors import MissingDependencyError
-from ..events import Compressed, Degraded, Event, FloorReached, OverBudget
+from ..events import (
+    Compressed,
+    Degraded,
+    Event,
+    FloorReached,
+    OverBudget,
+    Recalled,
+    SaveFailed,
+    SaveRecovered,
+    Undone,
+)
 from ..usage import Usage
 
 try:
@@ -269,6 +279,10 @@ _COUNTED: dict[type[Event], tuple[str, str]] = {
     Degraded: ("degraded", "Steps of the ladder of summarisers that failed."),
     OverBudget: ("over_budget", "Model calls that were not made because of max_cost_dollars."),
     FloorReached: ("floor_reached", "Contexts above the threshold that cannot be made smaller."),
+    Undone: ("undone", "Compressions that were taken back."),
+    Recalled: ("recalled", "Times that messages were brought back by themselves."),
+    SaveFailed: ("save_failed", "Turns that could not be written to the session's store."),
+    SaveRecovered: ("save_recovered", "Times that a session's store had everything again after a failure."),
 }
 
 
