@@ -69,6 +69,11 @@ def dumped(value: object) -> str:
         raise MessageError(f"cannot be kept as JSON: {error}") from error
 
 
+def storable(text: str) -> str:
+    """Return text that any database takes: zero bytes and lone surrogates, which some refuse, become U+FFFD."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def loaded(text: str) -> Any:
     """Return what JSON text says.
 
@@ -113,8 +118,13 @@ def _packed_mapping(value: Mapping[Any, Any], blobs: dict[str, bytes]) -> dict[s
     return {key: _packed(inner, blobs) for key, inner in value.items()}
 
 
+def digest_of(content: bytes) -> str:
+    """Return the name under which a blob is kept."""
+    return sha256(content).hexdigest()
+
+
 def _blob(content: bytes, kind: str, blobs: dict[str, bytes]) -> dict[str, str]:
-    digest = sha256(content).hexdigest()
+    digest = digest_of(content)
     blobs[digest] = content
     return {_MARK: kind, "sha256": digest}
 

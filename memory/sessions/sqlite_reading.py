@@ -1,0 +1,358 @@
+"""Reading sessions. Every function runs inside a transaction of the caller's."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..errors import CorruptStorageError, UnknownSessionError
+from .encoding import loaded, storable
+from .values import (
+    DailyUsage,
+    Heading,
+    Owner,
+    Saved,
+    SessionInfo,
+    StoredCall,
+    StoredCompression,
+    StoredLayout,
+    StoredMessage,
+)
+
+INFO = (
+    "id, created_at, updated_at, title, dialect, model, last_seq, context_tokens, total_tokens, cost_usd, "
+    "compression_count, parent_id, parent_seq, owner_token, owner_host, owner_process_id, owner_process_started, "
+    "lease_until, config"
+)
+MESSAGE = "seq, role, tools, form, blobs, tokens, at, is_written, body, shown"
+_AT_ONCE = 500
+"""Values in one statement; SQLite of before 3.32 takes 999."""
+
+
+def key_of(connection: sqlite3.Connection, session_id: str) -> int:
+    """Return the number under which the rows of a session stand.
+
+    Raises:
+        UnknownSessionError: There is none of that id, or it was deleted.
+    """
+    row = connection.execute(
+        "SELECT session FROM sessions WHERE id = ? AND NOT is_hidden", (storable(session_id),)
+    ).fetchone()
+    if row is None:
+        raise unknown(session_id, "no session has this id")
+    return int(row[0])
+
+
+def unknown(session: str, why: str) -> UnknownSessionError:
+    """Return the error for a session that is not there."""
+    return UnknownSessionError(f"{session!r}: {why}; `aloop sessions list` names those that are there")
+
+
+def owner_of(connection: sqlite3.Connection, session: int) -> tuple[Owner | None, float]:
+    """Return who has a session, and until when that holds."""
+    *owner, lease_until = connection.execute(
+        "SELECT owner_token, owner_host, owner_process_id, owner_process_started, lease_until FROM sessions "
+        "WHERE session = ?",
+        (session,),
+    ).fetchone()
+    return _owner(*owner), lease_until
+
+
+def sessions(connection: sqlite3.Connection, limit: int | None) -> list[SessionInfo]:
+    """Return the sessions that were not deleted, the newest first."""
+    rows = connection.execute(
+        f"SELECT {INFO} FROM sessions WHERE NOT is_hidden ORDER BY updated_at DESC, session DESC LIMIT ?",
+        (-1 if limit is None else limit,),
+    )
+    return [info_of(row) for row in rows]
+
+
+def find(connection: sqlite3.Connection, session: str) -> SessionInfo:
+    """Return the one session that a name means: id before prefix before title."""
+    if session == "latest":
+        newest = sessions(connection, 1)
+        if not newest:
+            raise UnknownSessionError("there is no latest session: none was kept yet")
+        return newest[0]
+    for candidates in (_by_id(connection, session), _by_prefix(connection, session), _by_title(connection, session)):
+        if len(candidates) == 1:
+            return candidates[0]
+    several = _by_prefix(connection, session) or _by_title(connection, session)
+    names = ", ".join(one.id for one in several[:5])
+    raise unknown(session, f"{len(several)} sessions are called so: {names}" if several else "no session is called so")
+
+
+def load(connection: sqlite3.Connection, session_id: str) -> Saved:
+    """Return a session as it is."""
+    key_of(connection, session_id)
+    return saved(connection, session_id)
+
+
+def saved(connection: sqlite3.Connection, session_id: str) -> Saved:
+    """Return a session that is known to be there."""
+    session, state, *info = connection.execute(
+        f"SELECT session, state, {INFO} FROM sessions WHERE id = ?", (session_id,)
+    ).fetchone()
+    newest = connection.execute(
+        "SELECT number, after_seq, reason, body FROM layouts WHERE session = ? ORDER BY number DESC LIMIT 1", (session,)
+    ).fetchone()
+    return Saved(info=info_of(info), state=state, layout=_layout(newest) if newest else None)
+
+
+def line(connection: sqlite3.Connection, session_id: str) -> list[tuple[int, str, int]]:
+    """Return (number of the session, id, newest message that counts), the oldest ancestor first."""
+    key_of(connection, session_id)
+    found: list[tuple[int, str, int]] = []
+    at: str | None = session_id
+    bound: int | None = None
+    while at is not None:
+        session, last_seq, parent_id, parent_seq = connection.execute(
+            "SELECT session, last_seq, parent_id, parent_seq FROM sessions WHERE id = ?", (at,)
+        ).fetchone()
+        bound = last_seq if bound is None else bound
+        found.append((session, at, bound))
+        at, bound = parent_id, min(bound, parent_seq)
+    return found[::-1]
+
+
+def parts(
+    connection: sqlite3.Connection, session_id: str, *, first_seq: int = 1, last_seq: int | None = None
+) -> Iterator[tuple[int, str, int, int]]:
+    """Yield where the messages of a session stand: (number, id, first message, last message), none of them empty."""
+    behind = 0
+    for session, id, newest in line(connection, session_id):
+        first = max(behind + 1, first_seq)
+        last = newest if last_seq is None else min(newest, last_seq)
+        if first <= last:
+            yield session, id, first, last
+        behind = newest
+
+
+def messages(
+    connection: sqlite3.Connection, session_id: str, *, first_seq: int, last_seq: int | None
+) -> list[StoredMessage]:
+    """Return the messages of a session and of what it shares."""
+    found: list[StoredMessage] = []
+    for session, _, first, last in parts(connection, session_id, first_seq=first_seq, last_seq=last_seq):
+        rows = connection.execute(
+            f"SELECT {MESSAGE} FROM messages WHERE session = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+            (session, first, last),
+        )
+        found += map(message_of, rows)
+    return found
+
+
+def messages_of(connection: sqlite3.Connection, session_id: str, seqs: Iterable[int]) -> list[StoredMessage]:
+    """Return messages by their numbers."""
+    wanted = sorted(set(seqs))
+    found: list[StoredMessage] = []
+    for session, _, first, last in parts(connection, session_id):
+        here = [seq for seq in wanted if first <= seq <= last]
+        for start in range(0, len(here), _AT_ONCE):
+            found += _picked(connection, session, here[start : start + _AT_ONCE])
+    return found
+
+
+def _picked(connection: sqlite3.Connection, session: int, seqs: list[int]) -> list[StoredMessage]:
+    places = ", ".join("?" * len(seqs))
+    rows = connection.execute(
+        f"SELECT {MESSAGE} FROM messages WHERE session = ? AND seq IN ({places}) ORDER BY seq", (session, *seqs)
+    )
+    return [message_of(row) for row in rows]
+
+
+def blob(connection: sqlite3.Connection, digest: str) -> bytes:
+    """Return a blob."""
+    row = connection.execute("SELECT content FROM blobs WHERE digest = ?", (storable(digest),)).fetchone()
+    if row is None:
+        raise CorruptStorageError(f"the blob {digest[:64]!r} is gone, though a message refers to it")
+    return bytes(row[0])
+
+
+def calls(connection: sqlite3.Connection, session_id: str) -> list[StoredCall]:
+    """Return the calls of a session."""
+    rows = connection.execute(
+        "SELECT number, seq, at, model, purpose, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, "
+        "cache_write_1h_tokens, reasoning_tokens, cost_usd, is_estimate, price_is_default FROM calls "
+        "WHERE session = ? ORDER BY number",
+        (key_of(connection, session_id),),
+    )
+    return [_call(*row) for row in rows]
+
+
+def compressions(connection: sqlite3.Connection, session_id: str) -> list[StoredCompression]:
+    """Return the compressions of a session."""
+    rows = connection.execute(
+        "SELECT number, seq, at, first_ref, last_ref, digest, summary, event, plan FROM compressions "
+        "WHERE session = ? ORDER BY number",
+        (key_of(connection, session_id),),
+    )
+    return [_compression(row) for row in rows]
+
+
+def layouts(connection: sqlite3.Connection, session_id: str) -> list[StoredLayout]:
+    """Return the layouts of a session."""
+    rows = connection.execute(
+        "SELECT number, after_seq, reason, body FROM layouts WHERE session = ? ORDER BY number",
+        (key_of(connection, session_id),),
+    )
+    return [_layout(row) for row in rows]
+
+
+def daily_usage(connection: sqlite3.Connection, since: float) -> list[DailyUsage]:
+    """Return sums of calls by day and model; those of hidden sessions are gone with them."""
+    rows = connection.execute(
+        "SELECT date(at, 'unixepoch'), model, count(*), count(DISTINCT session), sum(input_tokens), "
+        "sum(cache_read_tokens), sum(output_tokens), total(cost_usd), "
+        "total(iif(purpose = 'summary', cost_usd, 0)), max(is_estimate OR price_is_default) FROM calls "
+        "WHERE at >= ? GROUP BY 1, 2 ORDER BY 1, 2",
+        (since,),
+    )
+    return [_usage(*row) for row in rows]
+
+
+# --- Rows become values -----------------------------------------------------------------------------------------------
+
+
+def info_of(row: Any) -> SessionInfo:
+    """Return what a row of the columns `INFO` says."""
+    id, created_at, updated_at, *heading = row[:11]
+    parent_id, parent_seq, token, host, process_id, process_started, lease_until, config = row[11:]
+    return SessionInfo(
+        id=id,
+        created_at=created_at,
+        updated_at=updated_at,
+        heading=_heading(*heading),
+        parent_id=parent_id,
+        parent_seq=parent_seq,
+        config=config,
+        owner=_owner(token, host, process_id, process_started),
+        lease_until=lease_until,
+    )
+
+
+def message_of(row: Any) -> StoredMessage:
+    """Return what a row of the columns `MESSAGE` says."""
+    seq, role, tools, form, blobs, tokens, at, is_written, body, shown = row
+    return StoredMessage(
+        seq=seq,
+        role=role,
+        tools=tuple(json.loads(tools)) if tools else (),
+        form=form,
+        body=body,
+        blobs=tuple(blobs.split()),
+        tokens=tokens,
+        at=at,
+        is_written=bool(is_written),
+        shown=shown,
+    )
+
+
+def _heading(
+    title: str,
+    dialect: Any,
+    model: str | None,
+    last_seq: int,
+    context_tokens: int,
+    total_tokens: int,
+    cost_usd: float,
+    compression_count: int,
+) -> Heading:
+    return Heading(
+        title=title,
+        dialect=dialect,
+        model=model,
+        last_seq=last_seq,
+        context_tokens=context_tokens,
+        total_tokens=total_tokens,
+        cost_usd=cost_usd,
+        compression_count=compression_count,
+    )
+
+
+def _owner(token: str | None, host: str, process_id: int, process_started: str) -> Owner | None:
+    if token is None:
+        return None
+    return Owner(token=token, host=host, process_id=process_id, process_started=process_started)
+
+
+def _call(number: int, seq: int, at: float, model: str | None, purpose: Any, *rest: Any) -> StoredCall:
+    input_tokens, output_tokens, cache_read, cache_write, cache_write_1h, reasoning, cost, is_estimate, default = rest
+    return StoredCall(
+        number=number,
+        seq=seq,
+        at=at,
+        model=model,
+        purpose=purpose,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read_tokens=cache_read,
+        cache_write_tokens=cache_write,
+        cache_write_1h_tokens=cache_write_1h,
+        reasoning_tokens=reasoning,
+        cost_usd=cost,
+        is_estimate=bool(is_estimate),
+        price_is_default=bool(default),
+    )
+
+
+def _compression(
+    number: int, seq: int, at: float, first: str, last: str, digest: str, *texts: str
+) -> StoredCompression:
+    summary, event, plan = texts
+    return StoredCompression(
+        number=number,
+        seq=seq,
+        at=at,
+        first_ref=first,
+        last_ref=last,
+        summary=loaded(summary),
+        event=event,
+        plan=plan,
+        digest=digest,
+    )
+
+
+def _layout(row: Any) -> StoredLayout:
+    number, after_seq, reason, body = row
+    return StoredLayout(number=number, after_seq=after_seq, reason=reason, body=body)
+
+
+def _usage(day: str, model: str | None, calls: int, sessions: int, *sums: Any) -> DailyUsage:
+    input_tokens, cache_read_tokens, output_tokens, cost_usd, summary_cost_usd, has_estimates = sums
+    return DailyUsage(
+        day=day,
+        model=model,
+        calls=calls,
+        sessions=sessions,
+        input_tokens=input_tokens,
+        cache_read_tokens=cache_read_tokens,
+        output_tokens=output_tokens,
+        cost_usd=cost_usd,
+        summary_cost_usd=summary_cost_usd,
+        has_estimates=bool(has_estimates),
+    )
+
+
+def _by_id(connection: sqlite3.Connection, session: str) -> list[SessionInfo]:
+    return _matching(connection, "id = ?", storable(session))
+
+
+def _by_prefix(connection: sqlite3.Connection, session: str) -> list[SessionInfo]:
+    if not session:
+        return []
+    prefix = storable(session)
+    return _matching(connection, "id >= ? AND id < ?", prefix, prefix + "\U0010ffff")
+
+
+def _by_title(connection: sqlite3.Connection, session: str) -> list[SessionInfo]:
+    return _matching(connection, "title = ?", storable(session))
+
+
+def _matching(connection: sqlite3.Connection, condition: str, *values: str) -> list[SessionInfo]:
+    rows = connection.execute(
+        f"SELECT {INFO} FROM sessions WHERE NOT is_hidden AND {condition} ORDER BY updated_at DESC LIMIT 6", values
+    )
+    return [info_of(row) for row in rows]

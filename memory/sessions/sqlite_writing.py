@@ -1,0 +1,169 @@
+"""Writing to sessions as their owner. Every function runs inside a transaction of the caller's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from ..errors import SessionError
+from .encoding import blobs_of, dumped, storable
+from .lease import LEASE_SECONDS, in_use, is_alive
+from .sqlite_reading import key_of, owner_of, saved, unknown
+from .values import Owner, Saved, StoredCall, StoredCompression, StoredLayout, StoredMessage, Turn
+
+
+def save(connection: sqlite3.Connection, turn: Turn, *, now: float) -> None:
+    """Write what is new and make the session's row say so."""
+    row = connection.execute(
+        "SELECT session, owner_token FROM sessions WHERE id = ? AND NOT is_hidden", (turn.session_id,)
+    ).fetchone()
+    if row is None:
+        session = _begin(connection, turn)
+    else:
+        session, token = row
+        if token != turn.owner.token:
+            raise _not_owner(connection, turn)
+    _update(connection, session, turn, now + LEASE_SECONDS)
+    if turn.blobs:
+        connection.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", turn.blobs.items())
+    if turn.messages:
+        _add_messages(connection, session, turn.messages)
+    if turn.calls:
+        connection.executemany(_ADD_CALL, [_call(session, call) for call in turn.calls])
+    if turn.compressions:
+        connection.executemany(_ADD_COMPRESSION, [_compression(session, one) for one in turn.compressions])
+    for layout in turn.layouts:
+        _put_layout(connection, session, layout)
+
+
+def acquire(connection: sqlite3.Connection, session_id: str, owner: Owner, *, takes_over: bool, now: float) -> Saved:
+    """Make `owner` the owner and return what is there."""
+    session = key_of(connection, session_id)
+    holder, lease_until = owner_of(connection, session)
+    others = holder if holder and holder.token != owner.token else None
+    if others and not takes_over and is_alive(others, lease_until=lease_until, now=now):
+        raise in_use(session_id, others)
+    connection.execute(
+        "UPDATE sessions SET owner_token = ?, owner_host = ?, owner_process_id = ?, owner_process_started = ?, "
+        "lease_until = ? WHERE session = ?",
+        (owner.token, owner.host, owner.process_id, owner.process_started, now + LEASE_SECONDS, session),
+    )
+    return saved(connection, session_id)
+
+
+def release(connection: sqlite3.Connection, session_id: str, owner: Owner) -> None:
+    """Leave the session to whoever asks next."""
+    connection.execute(
+        "UPDATE sessions SET owner_token = NULL, lease_until = 0 WHERE id = ? AND owner_token = ?",
+        (storable(session_id), owner.token),
+    )
+
+
+def _begin(connection: sqlite3.Connection, turn: Turn) -> int:
+    """Add the row of a session; return its number."""
+    new = turn.begins
+    if new is None:
+        raise unknown(turn.session_id, "it was deleted")
+    if new.parent_id is not None:
+        key_of(connection, new.parent_id)
+    try:
+        row = connection.execute(
+            "INSERT INTO sessions (id, created_at, updated_at, title, last_seq, context_tokens, total_tokens, "
+            "cost_usd, compression_count, parent_id, parent_seq, owner_token, owner_host, owner_process_id, "
+            "owner_process_started, config, state) VALUES (?, ?, ?, '', 0, 0, 0, 0, 0, ?, ?, ?, ?, ?, ?, ?, '')",
+            (turn.session_id, new.created_at, turn.at, new.parent_id, new.parent_seq, *_owner(turn.owner), new.config),
+        )
+    except sqlite3.IntegrityError as error:  # the row is hidden: branches still need its messages
+        raise unknown(turn.session_id, "it was deleted") from error
+    assert row.lastrowid is not None
+    return row.lastrowid
+
+
+def _not_owner(connection: sqlite3.Connection, turn: Turn) -> SessionError:
+    holder, _ = owner_of(connection, key_of(connection, turn.session_id))
+    if holder is not None:
+        return in_use(turn.session_id, holder)
+    return SessionError(f"the session {turn.session_id} was given up by its owner; resume it to write to it")
+
+
+def _update(connection: sqlite3.Connection, session: int, turn: Turn, lease_until: float) -> None:
+    heading = turn.heading
+    connection.execute(
+        "UPDATE sessions SET updated_at = ?, title = iif(has_own_title, title, ?), dialect = ?, model = ?, "
+        "last_seq = ?, context_tokens = ?, total_tokens = ?, cost_usd = ?, compression_count = ?, lease_until = ?, "
+        "state = ? WHERE session = ?",
+        (
+            turn.at,
+            storable(heading.title),
+            heading.dialect,
+            heading.model and storable(heading.model),
+            heading.last_seq,
+            heading.context_tokens,
+            heading.total_tokens,
+            heading.cost_usd,
+            heading.compression_count,
+            lease_until,
+            turn.state,
+            session,
+        ),
+    )
+
+
+_ADD_MESSAGE = "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_CALL = "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_COMPRESSION = "INSERT OR IGNORE INTO compressions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def _add_messages(connection: sqlite3.Connection, session: int, messages: Sequence[StoredMessage]) -> None:
+    connection.executemany(_ADD_MESSAGE, [_message(session, one) for one in messages])
+    uses = [(session, "message", one.seq, digest) for one in messages for digest in one.blobs]
+    if uses:
+        connection.executemany("INSERT OR IGNORE INTO blob_uses VALUES (?, ?, ?, ?)", uses)
+
+
+def _put_layout(connection: sqlite3.Connection, session: int, layout: StoredLayout) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?, ?, ?)",
+        (session, layout.number, layout.after_seq, layout.reason, layout.body),
+    )
+    connection.execute(
+        "DELETE FROM blob_uses WHERE session = ? AND kind = 'layout' AND number = ?", (session, layout.number)
+    )
+    uses = [(session, "layout", layout.number, digest) for digest in set(blobs_of(layout.body))]
+    connection.executemany("INSERT INTO blob_uses VALUES (?, ?, ?, ?)", uses)
+
+
+def _message(session: int, one: StoredMessage) -> tuple[object, ...]:
+    tools = dumped(one.tools) if one.tools else ""
+    blobs = " ".join(one.blobs)
+    place = (session, one.seq, one.role, tools, one.form, blobs)
+    return (*place, one.tokens, one.at, one.is_written, one.body, one.shown)
+
+
+def _call(session: int, one: StoredCall) -> tuple[object, ...]:
+    return (
+        session,
+        one.number,
+        one.seq,
+        one.at,
+        one.model and storable(one.model),
+        one.purpose,
+        one.input_tokens,
+        one.output_tokens,
+        one.cache_read_tokens,
+        one.cache_write_tokens,
+        one.cache_write_1h_tokens,
+        one.reasoning_tokens,
+        one.cost_usd,
+        one.is_estimate,
+        one.price_is_default,
+    )
+
+
+def _compression(session: int, one: StoredCompression) -> tuple[object, ...]:
+    place = (session, one.number, one.seq, one.at, one.first_ref, one.last_ref, one.digest)
+    return (*place, dumped(one.summary), one.event, one.plan)
+
+
+def _owner(owner: Owner) -> tuple[object, ...]:
+    return owner.token, owner.host, owner.process_id, owner.process_started
