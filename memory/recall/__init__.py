@@ -6,7 +6,7 @@ own on `terms_of`, `Candidate` and `rank`.
 
 from .documents import Document, Found, Index, Query, document_of, searchable_text
 from .fts5 import SCHEMA, Fts5Index
-from .ranking import NEAR, Candidate, Corpus, rank
+from .ranking import NEAR, Candidate, Corpus, asks_something, rank
 from .terms import query_terms, terms_of
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Fts5Index",
     "Index",
     "Query",
+    "asks_something",
     "document_of",
     "query_terms",
     "rank",

@@ -19,6 +19,7 @@ from ..errors import MissingDependencyError
 from .counts import packed
 from .documents import Document, Found, Query
 from .fts5_search import SEQ_BITS, Search, marks, pressed, unpressed
+from .ranking import asks_something
 from .terms import terms_of
 
 SCHEMA: Final[tuple[str, ...]] = (
@@ -26,7 +27,7 @@ SCHEMA: Final[tuple[str, ...]] = (
     "id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, documents INTEGER NOT NULL, terms INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS recall_documents ("
     "id INTEGER PRIMARY KEY, role TEXT NOT NULL, speaker TEXT NOT NULL, tools TEXT NOT NULL, at REAL NOT NULL, "
-    "burst INTEGER NOT NULL, length INTEGER NOT NULL, counts BLOB NOT NULL)",
+    "burst INTEGER NOT NULL, asks INTEGER NOT NULL, length INTEGER NOT NULL, counts BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS recall_texts (id INTEGER PRIMARY KEY, text BLOB NOT NULL)",
     "CREATE VIRTUAL TABLE IF NOT EXISTS recall_terms USING fts5("
     "terms, content='', columnsize=0, detail=none, tokenize=\"ascii tokenchars '_./\\:@~+#-='\")",
@@ -94,11 +95,8 @@ class Fts5Index:
         rows = [(first + one.seq, one, terms_of(one.text)) for one in new]
         bursts = self._bursts(number, new)
         self._connection.executemany(
-            "INSERT INTO recall_documents VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (id, one.role, one.speaker, "\n".join(one.tools), one.at, burst, len(terms), packed(terms))
-                for (id, one, terms), burst in zip(rows, bursts, strict=True)
-            ),
+            "INSERT INTO recall_documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (_row(id, one, burst, terms) for (id, one, terms), burst in zip(rows, bursts, strict=True)),
         )
         self._connection.executemany(
             "INSERT INTO recall_texts VALUES (?, ?)", ((id, pressed(one.text)) for id, one, _ in rows)
@@ -196,6 +194,11 @@ def require_fts5(connection: sqlite3.Connection) -> None:
             "this Python's SQLite is built without FTS5, which recall needs; use a Python whose sqlite3 has it "
             "(python.org, Debian, Ubuntu, Homebrew, conda-forge and uv builds do), or the Postgres store"
         )
+
+
+def _row(id: int, one: Document, burst: int, terms: Sequence[str]) -> tuple[object, ...]:
+    asks = asks_something(one.text, one.tools, one.role)
+    return id, one.role, one.speaker, "\n".join(one.tools), one.at, burst, asks, len(terms), packed(terms)
 
 
 def _indexed(terms: Iterable[str], role: str, tools: Iterable[str]) -> str:

@@ -40,7 +40,7 @@ _NEWEST_WITH: Final = (
     "SELECT rowid FROM recall_terms WHERE recall_terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?"
 )
 _DOCUMENTS: Final = (
-    "SELECT recall_documents.id, name, role, speaker, tools, at, burst, length, counts FROM recall_documents "
+    "SELECT recall_documents.id, name, role, speaker, tools, at, burst, asks, length, counts FROM recall_documents "
     f"JOIN recall_namespaces ON recall_namespaces.id = recall_documents.id >> {SEQ_BITS} "
     "WHERE recall_documents.id IN ({})"
 )
@@ -165,7 +165,7 @@ class Search:
         return {row[0]: self._candidate(row, keys) for row in rows}
 
     def _candidate(self, row: Sequence[Any], keys: Mapping[str, int]) -> Candidate:
-        id, name, role, speaker, tools, at, burst, length, counts = row
+        id, name, role, speaker, tools, at, burst, asks, length, counts = row
         return Candidate(
             namespace=name,
             seq=id & ((1 << SEQ_BITS) - 1),
@@ -174,6 +174,7 @@ class Search:
             tools=tuple(tools.split("\n")) if tools else (),
             at=at,
             burst=burst,
+            asks=bool(asks),
             length=length,
             counts=counts_in(counts, keys),
         )
