@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -68,27 +69,12 @@ def import_session(store: SessionStore, lines: Iterable[str]) -> SessionInfo:
         NewerStorageError: A newer version exported them.
         StorageError: The store failed.
     """
-    read = _read(lines)
-    taken = _is_taken(store, read.info.id)
-    session_id = new_owner().token + new_owner().token if taken else read.info.id
-    owner = new_owner()
-    heading = read.info.heading
-    turn = Turn(
-        session_id=session_id,
-        owner=owner,
-        at=read.info.updated_at,
-        begins=NewSession(created_at=read.info.created_at, config=read.info.config),
-        heading=heading,
-        messages=tuple(read.messages),
-        blobs=read.blobs,
-        calls=tuple(read.calls),
-        compressions=tuple(read.compressions),
-        layouts=tuple(read.layouts),
-        state=read.state,
-    )
+    turn = _turn(_read(lines))
+    if _is_taken(store, turn.session_id):
+        turn = replace(turn, session_id=secrets.token_hex(16))
     store.save(turn)
-    store.release(session_id, owner)
-    return store.load(session_id).info
+    store.release(turn.session_id, turn.owner)
+    return store.load(turn.session_id).info
 
 
 def is_export(first_line: str) -> bool:
@@ -121,8 +107,8 @@ def _lines(store: SessionStore, moment: _Moment) -> Iterator[str]:
     for message in _messages(store, saved):
         yield from _blobs(store, message.blobs, written)
         yield _line({"message": row_as_dict(message)})
-    for text in (*(layout.body for layout in moment.layouts), saved.state):
-        yield from _blobs(store, blobs_of(text), written)
+    for layout in moment.layouts:
+        yield from _blobs(store, layout.blobs, written)
     yield from (_line({"call": row_as_dict(one)}) for one in moment.calls)
     yield from (_line({"compression": row_as_dict(one)}) for one in moment.compressions)
     yield from (_line({"layout": row_as_dict(one)}) for one in moment.layouts)
@@ -277,16 +263,30 @@ def _refuse_gaps(read: _Read) -> None:
     if [message.seq for message in read.messages] != list(range(1, read.info.heading.last_seq + 1)):
         raise CorruptStorageError(f"the export does not hold the messages 1 to {read.info.heading.last_seq}")
     for message in read.messages:
-        _refuse_missing_blobs(f"message {message.seq}", (message.body, message.shown or "null"), read)
+        if {*message.blobs, *blobs_of(message.body)} - read.blobs.keys():
+            raise CorruptStorageError(f"message {message.seq} refers to a blob that is not there")
+    for layout in read.layouts:
+        if set(layout.blobs) - read.blobs.keys():
+            raise CorruptStorageError("what stood in the context refers to a blob that is not there")
     for text in (read.state, *(layout.body for layout in read.layouts)):
         if not isinstance(loaded(text or "null"), dict):
             raise CorruptStorageError("the export has no state, so nothing could go on from it")
-        _refuse_missing_blobs("the context", (text,), read)
 
 
-def _refuse_missing_blobs(what: str, texts: Iterable[str], read: _Read) -> None:
-    if {digest for text in texts for digest in blobs_of(text)} - read.blobs.keys():
-        raise CorruptStorageError(f"{what} refers to a blob that is not there")
+def _turn(read: _Read) -> Turn:
+    return Turn(
+        session_id=read.info.id,
+        owner=new_owner(),
+        at=read.info.updated_at,
+        begins=NewSession(created_at=read.info.created_at, config=read.info.config),
+        heading=read.info.heading,
+        messages=tuple(read.messages),
+        blobs=read.blobs,
+        calls=tuple(read.calls),
+        compressions=tuple(read.compressions),
+        layouts=tuple(read.layouts),
+        state=read.state,
+    )
 
 
 def _is_taken(store: SessionStore, session_id: str) -> bool:

@@ -11,7 +11,9 @@ from ..dialects import DIALECTS
 from ..errors import ConfigError
 from ..messages import DialectName, Fit, Wire
 from ..native import to_wire
-from .encoding import decode, loaded
+from .encoding import decode
+from .layouts import read_layout
+from .shelf import Shelf
 from .store import SessionStore
 from .values import Saved
 
@@ -47,7 +49,8 @@ def native_body(store: SessionStore, session_id: str, format: NativeFormat) -> s
         for message in store.messages(session_id, last_seq=saved.info.heading.last_seq)
     ]
     _refuse_other_format(saved, messages, format)
-    body = {"header": {"id": saved.info.id, "format": format}, **_beside(saved, format), _KEYS[format][0]: messages}
+    beside = _beside(store, saved, format)
+    body = {"header": {"id": saved.info.id, "format": format}, **beside, _KEYS[format][0]: messages}
     return json.dumps(body) + "\n"
 
 
@@ -68,9 +71,13 @@ def _refuse_other_format(saved: Saved, messages: Sequence[Wire], format: NativeF
         raise ConfigError(f"the messages of this session cannot be read as {format}", field="format")
 
 
-def _beside(saved: Saved, format: NativeFormat) -> dict[str, Any]:
-    state = loaded(saved.state)
-    beside = {"model": saved.info.heading.model, _KEYS[format][1]: state.get("system"), "tools": state.get("tools")}
+def _beside(store: SessionStore, saved: Saved, format: NativeFormat) -> dict[str, Any]:
+    system = tools = None
+    if saved.layout is not None:
+        shelf = Shelf(store, saved.info.id, DIALECTS[_DIALECTS[format]])
+        layout = read_layout(saved.layout, shelf)
+        system, tools = layout.system, layout.tools
+    beside = {"model": saved.info.heading.model, _KEYS[format][1]: _sendable(system), "tools": _sendable(tools)}
     return {name: value for name, value in beside.items() if value}
 
 
