@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from .corpus import find_corpus
+from .postgres_server import postgres_schema as postgres_schema
+from .postgres_server import postgres_server as postgres_server
 
 # Before any framework is imported: no price list, trace or usage report goes out, and none is asked for.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"

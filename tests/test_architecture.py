@@ -57,6 +57,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "strands": ("memory.integrations.strands",),
     "opentelemetry": ("memory.integrations.opentelemetry",),
     "distributed": ("agent.backtest.cluster",),
+    "psycopg": ("memory.sessions.postgres_connection",),
     "numpy": (
         "memory.embedders.conversion",
         "memory.embedders.graph",

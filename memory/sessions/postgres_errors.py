@@ -1,0 +1,90 @@
+"""What a failure of Postgres means for whoever keeps sessions there.
+
+Told by SQLSTATE alone (https://www.postgresql.org/docs/18/errcodes-appendix.html, 2026-11): texts are translated by the
+server, and their details may quote rows.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import (
+    CorruptStorageError,
+    StorageError,
+    StorageFullError,
+    StorageLockedError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+)
+
+NOT_OWNED: Final = "LP001"
+"""Our own: a turn came from a memory that does not own its session. Raised by `aloop.fence`."""
+NO_SUCH_PARENT: Final = "23503"
+"""foreign_key_violation: a branch begins of a session that is not there."""
+REPEATABLE: Final = frozenset({"40001", "40P01"})
+"""serialization_failure, deadlock_detected: nothing is wrong, the same again will do."""
+
+_FULL = (StorageFullError, "is full, or at one of its limits")
+_READ_ONLY = (
+    StorageReadOnlyError,
+    "may not be written to: a standby, or an account without the rights (docs/postgres.md)",
+)
+_LOCKED = (StorageLockedError, "was kept locked by somebody else for too long, or let a statement run out of its time")
+_UNREACHABLE = (StorageUnreachableError, "cannot be reached, or refused us")
+_CORRUPT = (CorruptStorageError, "is damaged, or its tables are not ours")
+_UNKNOWN = (StorageError, "failed")
+
+_MEANINGS: Final[dict[str, tuple[type[StorageError], str]]] = {
+    "53100": _FULL,  # disk_full
+    "53400": _FULL,  # configuration_limit_exceeded
+    "54": _FULL,  # program_limit_exceeded: a value of more than a gigabyte
+    "25006": _READ_ONLY,  # read_only_sql_transaction
+    "42501": _READ_ONLY,  # insufficient_privilege
+    "40001": _LOCKED,
+    "40P01": _LOCKED,
+    "55P03": _LOCKED,  # lock_not_available
+    "57014": _LOCKED,  # query_canceled: by a timeout, or by an administrator
+    "25P03": _UNREACHABLE,  # idle_in_transaction_session_timeout: the connection is gone
+    "53": _UNREACHABLE,  # too_many_connections, out_of_memory
+    "57P": _UNREACHABLE,  # admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped
+    "08": _UNREACHABLE,  # connection_exception
+    "28": _UNREACHABLE,  # invalid_authorization_specification
+    "3D000": _UNREACHABLE,  # invalid_catalog_name: no such database
+    "XX001": _CORRUPT,  # data_corrupted
+    "XX002": _CORRUPT,  # index_corrupted
+    "3F000": _CORRUPT,  # invalid_schema_name
+    "42P01": _CORRUPT,  # undefined_table
+    "42703": _CORRUPT,  # undefined_column
+    "42883": _CORRUPT,  # undefined_function
+    "22021": _CORRUPT,  # character_not_in_repertoire: bytes on disk that are no UTF-8
+}
+
+
+class RefusedError(Exception):
+    """The tables do not take what was to be written: `NOT_OWNED` or `NO_SUCH_PARENT`. Never leaves the store."""
+
+    def __init__(self, sqlstate: str) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(sqlstate)
+
+
+def meaning(sqlstate: str | None, *, place: str, is_connecting: bool) -> StorageError | RefusedError:
+    """Return the error of ours; see `storage_error`."""
+    if sqlstate in (NOT_OWNED, NO_SUCH_PARENT):
+        return RefusedError(sqlstate)
+    return storage_error(sqlstate, place=place, is_connecting=is_connecting)
+
+
+def storage_error(sqlstate: str | None, *, place: str, is_connecting: bool) -> StorageError:
+    """Return the error of ours.
+
+    Args:
+        sqlstate: What the server says; None where it said nothing, because the connection broke or never was.
+        place: Names the database without its password.
+        is_connecting: The failure is about the connection, where there is no SQLSTATE.
+    """
+    if sqlstate is None:
+        kind, says = _UNREACHABLE if is_connecting else _UNKNOWN
+        return kind(f"{place} {says}; nothing was written")
+    kind, says = next((_MEANINGS[sqlstate[:size]] for size in (5, 3, 2) if sqlstate[:size] in _MEANINGS), _UNKNOWN)
+    return kind(f"{place} {says} (SQLSTATE {sqlstate}); nothing was written")
