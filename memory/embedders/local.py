@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +34,7 @@ class LocalEmbedder:
     """Embeds with all-MiniLM-L6-v2 on this machine: English, 384 dimensions, no network, no key, no dollars.
 
     The first use in a process loads the model (0.2 s, 200 MB), the very first one converts it before (a second, 90 MB
-    on disk). Safe to share between threads, and works on in a forked process.
+    on disk). Safe to share between threads, and used on in processes that `multiprocessing` forks.
 
     Args:
         models_folder: Where the converted model is kept; `~/.aloop/models` if left out.
@@ -50,6 +54,8 @@ class LocalEmbedder:
         self._threads = threads
         self._lock = threading.Lock()
         self._model: _Model | None = None
+        if sys.platform != "win32":
+            os.register_at_fork(after_in_child=partial(_start_over, weakref.ref(self)))
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Return a vector for each text, by its first 256 tokens.
@@ -69,17 +75,29 @@ class LocalEmbedder:
 
     def _loaded(self) -> _Model:
         with self._lock:
-            # The threads of a session do not survive a fork; a child that used its parent's would wait for ever.
-            if self._model is None or self._model.process != os.getpid():
+            if self._model is None:
                 self._model = _Model(converted(self._folder), self._threads)
             return self._model
+
+    def _abandon(self) -> None:
+        # The parent's other threads, which may have held the lock, are not in this process.
+        self._lock = threading.Lock()
+        if self._model is not None:
+            # Neither are the threads of the session: to use it, or to let go of it, would wait for them for ever.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._model))
+            self._model = None
+
+
+def _start_over(forked: weakref.ref[LocalEmbedder]) -> None:
+    embedder = forked()
+    if embedder is not None:
+        embedder._abandon()
 
 
 class _Model:
     """A loaded tokenizer and network."""
 
     def __init__(self, folder: Path, threads: int | None) -> None:
-        self.process = os.getpid()
         self._tokenizer = _tokenizer(folder / TOKENIZER_FILE)
         self._session = _session(folder / MODEL_FILE, threads)
 
