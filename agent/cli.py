@@ -32,6 +32,7 @@ from memory.messages import DialectName
 
 from . import reports
 from .backtest.command import backtest_command
+from .printing import json_text
 from .replay import preview, replay
 from .transcripts import Transcript, parse_transcripts, read_transcripts
 
@@ -464,7 +465,7 @@ def _complain(problem: object) -> None:
 
 
 def _print_json(value: Any) -> None:
-    _out().out(reports.json_text(value), highlight=False)
+    _out().out(json_text(value), highlight=False)
 
 
 @contextmanager

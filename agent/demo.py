@@ -29,7 +29,7 @@ from .agent import ReActAgent
 from .base import AgentResult, Step
 from .explorer import TASK, explorer, findings_in, lines_about
 from .lines import cut, describe_event, harmless
-from .reports import json_text
+from .printing import json_text
 from .scripted import ScriptedModel
 from .tools import FolderTools, Toolbox, command_tool
 

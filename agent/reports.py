@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -20,6 +19,7 @@ from memory.messages import Issue
 from memory.strategies import Decision
 
 from .lines import intention
+from .printing import counted, plain_table, print_line, print_pairs, print_table
 from .replay import Kept, Preview, Replay
 from .transcripts import Transcript
 
@@ -31,14 +31,14 @@ Findings: TypeAlias = Sequence[tuple[Transcript, Sequence[Issue]]]
 
 def print_replays(console: Console, replays: Sequence[Replay], config: MemoryConfig) -> None:
     """Print one replay in full, several as a row each with their sum, and below what needs attention."""
-    _line(console, _intention(config))
+    print_line(console, _intention(config))
     if len(replays) == 1:
         _print_one(console, replays[0])
     else:
         _print_many(console, replays)
     for one in replays:
         for remark in _remarks(one):
-            _line(console, f"{one.transcript.source}: {remark}")
+            print_line(console, f"{one.transcript.source}: {remark}")
 
 
 def replays_as_dict(replays: Sequence[Replay], config: MemoryConfig) -> dict[str, Any]:
@@ -70,14 +70,14 @@ def _print_one(console: Console, one: Replay) -> None:
         ("in the context", f"{kept.verbatim:,} verbatim, {kept.masked:,} masked, {kept.summarised:,} in a summary"),
         ("in the archive only", f"{kept.dropped:,}"),
     ]
-    _line(console, "")
-    _print_pairs(console, rows)
+    print_line(console, "")
+    print_pairs(console, rows)
     if one.compressions:
-        _line(console, "")
+        print_line(console, "")
         for number, event in enumerate(one.compressions, start=1):
-            _line(console, f"compression {number:2}: {_compression(event)}")
-    _line(console, "")
-    _line(console, format_stats(one.stats))
+            print_line(console, f"compression {number:2}: {_compression(event)}")
+    print_line(console, "")
+    print_line(console, format_stats(one.stats))
 
 
 def _compression(event: Compressed) -> str:
@@ -88,7 +88,7 @@ def _compression(event: Compressed) -> str:
 
 
 def _print_many(console: Console, replays: Sequence[Replay]) -> None:
-    table = _table()
+    table = plain_table()
     table.add_column("transcript", no_wrap=True, overflow="ellipsis", max_width=max(16, console.width - _NUMBERS_WIDTH))
     for name in ("msgs", "tokens", "context", "compr", "saved", "cost", "kept", "mask", "sum", "drop"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -97,11 +97,11 @@ def _print_many(console: Console, replays: Sequence[Replay]) -> None:
     totals = _totals(replays)
     table.add_section()
     table.add_row(f"{len(replays)} transcripts", *_sum_cells(totals))
-    _line(console, "")
-    _print_table(console, table)
-    _line(console, "")
+    print_line(console, "")
+    print_table(console, table)
+    print_line(console, "")
     for line in _LEGEND:
-        _line(console, line)
+        print_line(console, line)
 
 
 _LEGEND = (
@@ -189,20 +189,20 @@ def print_previews(console: Console, previews: Sequence[Preview]) -> None:
     """Print each plan: neighbours that share their fate and its reason as one row."""
     for number, one in enumerate(previews):
         if number:
-            _line(console, "")
-        _line(console, f"{one.transcript.source}: {one.plan.strategy}")
+            print_line(console, "")
+        print_line(console, f"{one.transcript.source}: {one.plan.strategy}")
         if not one.is_enabled:
-            _line(console, f"{_SWITCHED_OFF}; asking for one would do this")
+            print_line(console, f"{_SWITCHED_OFF}; asking for one would do this")
         for remark in _mended(one):
-            _line(console, remark)
+            print_line(console, remark)
         if one.plan.changes:
-            _line(console, "")
-            _print_table(console, _plan_table(one))
-            _line(console, _dollars(one))
+            print_line(console, "")
+            print_table(console, _plan_table(one))
+            print_line(console, _dollars(one))
         else:
-            _line(console, f"nothing would change: {one.plan.tokens_before:,} tokens stay as they are")
+            print_line(console, f"nothing would change: {one.plan.tokens_before:,} tokens stay as they are")
         if one.is_over_limit:
-            _line(console, _over_limit(one))
+            print_line(console, _over_limit(one))
 
 
 def preview_as_dict(preview: Preview) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def preview_as_dict(preview: Preview) -> dict[str, Any]:
 
 def _plan_table(preview: Preview) -> Table:
     plan = preview.plan
-    table = _table()
+    table = plain_table()
     for name in ("messages", "action"):
         table.add_column(name, no_wrap=True)
     for name in ("units", "tokens", "after"):
@@ -288,17 +288,17 @@ def print_issues(console: Console, findings: Findings) -> None:
     """Print every issue with its source, then a sum."""
     for transcript, issues in findings:
         verdict = f"{len(issues)} found" if issues else "valid"
-        count = _counted(len(transcript.messages), "message")
-        _line(console, f"{transcript.source}: {transcript.dialect}, {count}, {verdict}")
+        count = counted(len(transcript.messages), "message")
+        print_line(console, f"{transcript.source}: {transcript.dialect}, {count}, {verdict}")
         for text in transcript.skipped:
-            _line(console, f"  skipped: {text}")
+            print_line(console, f"  skipped: {text}")
         for issue in issues:
-            _line(console, f"  {_issue(issue)}")
-            _line(console, f"    {issue.source}")
+            print_line(console, f"  {_issue(issue)}")
+            print_line(console, f"    {issue.source}")
     every = [issue for _, issues in findings for issue in issues]
     errors = sum(issue.severity == "error" for issue in every)
     counts = ((len(findings), "transcript"), (errors, "error"), (len(every) - errors, "warning"))
-    _line(console, ", ".join(_counted(count, what) for count, what in counts))
+    print_line(console, ", ".join(counted(count, what) for count, what in counts))
 
 
 def issues_as_dict(transcript: Transcript, issues: Sequence[Issue]) -> dict[str, Any]:
@@ -322,13 +322,13 @@ def _issue(issue: Issue) -> str:
 
 def print_settings(console: Console, settings: Iterable[Setting]) -> None:
     """Print every setting with its value and where that came from."""
-    table = _table()
+    table = plain_table()
     table.add_column("setting", no_wrap=True)
     table.add_column("value")
     table.add_column("from", overflow="fold")
     for one in settings:
         table.add_row(one.key, Text(_setting_text(one.value)), Text(one.source))
-    _print_table(console, table)
+    print_table(console, table)
 
 
 def settings_as_dict(settings: Iterable[Setting], files: Iterable[Path]) -> dict[str, Any]:
@@ -345,54 +345,3 @@ def _setting_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(value)
     return "none" if value is None else str(value)
-
-
-# --- JSON -------------------------------------------------------------------------------------------------------------
-
-
-def json_text(value: Any) -> str:
-    """Return JSON that is read with ease: indented, in ASCII, dollars and shares to ten decimals.
-
-    ASCII: lone surrogates and unusual terminals make no difference. NaN is no JSON; nothing here produces it.
-    """
-    return json.dumps(_rounded(value), indent=2, allow_nan=False)
-
-
-def _rounded(value: Any) -> Any:
-    match value:
-        case float():
-            return round(value, 10)  # sums of floats end in dust: 0.009383999999999998
-        case dict():
-            return {key: _rounded(one) for key, one in value.items()}
-        case list() | tuple():
-            return [_rounded(one) for one in value]
-        case _:
-            return value
-
-
-# --- Shared -----------------------------------------------------------------------------------------------------------
-
-
-def _table() -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-
-
-def _print_table(console: Console, table: Table) -> None:
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        console.out(line.rstrip(), highlight=False)  # a table fills its last column with spaces
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
-def _print_pairs(console: Console, rows: Iterable[tuple[str, str]]) -> None:
-    for name, value in rows:
-        _line(console, f"{name + ':':21}{value}")
-
-
-def _line(console: Console, text: str) -> None:
-    # Text: brackets in a file's name are no markup. Soft wrap: a line stays a line in a file or a pipe.
-    console.print(Text(text), soft_wrap=True)

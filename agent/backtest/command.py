@@ -17,7 +17,7 @@ from config import load
 from memory.dialects import dialect_named
 from memory.errors import ConfigError
 
-from ..reports import json_text
+from ..printing import json_text
 from .sources import Source, found_logs, processes_for
 
 if TYPE_CHECKING:
