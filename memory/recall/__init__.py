@@ -7,7 +7,7 @@ own on `terms_of`, `Candidate` and `rank`.
 from .documents import Document, Found, Index, Query, document_of, searchable_text
 from .fts5 import SCHEMA, Fts5Index
 from .ranking import NEAR, Candidate, Corpus, asks_something, rank
-from .terms import query_terms, terms_of
+from .terms import query_terms, spoken_names, terms_of
 
 __all__ = [
     "NEAR",
@@ -24,5 +24,6 @@ __all__ = [
     "query_terms",
     "rank",
     "searchable_text",
+    "spoken_names",
     "terms_of",
 ]

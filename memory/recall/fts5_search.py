@@ -11,14 +11,14 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from typing import Any, Final
 
 from ..patterns import Pattern
 from .counts import counts_in, key_of
 from .documents import Found, Query
 from .ranking import NEAR, Candidate, Corpus, rank
-from .terms import query_terms
+from .terms import query_terms, spoken_names
 
 SEQ_BITS: Final = 32
 """A document's number is `namespace's number << SEQ_BITS | seq`."""
@@ -69,10 +69,8 @@ class Search:
     def found(self) -> list[Found]:
         if self._documents < 1 or self._query.limit < 1:
             return []
-        # A pasted page is a legal query too. Long words are the rare ones (Zipf's law of abbreviation).
-        wanted = sorted(query_terms(self._query.text), key=len, reverse=True)[:_MOST_TERMS]
-        frequencies = {term: self._frequency(term) for term in wanted}
-        terms = sorted((term for term in wanted if frequencies[term]), key=lambda term: frequencies[term])
+        frequencies = {term: self._frequency(term) for term in _looked_for(self._query.text)}
+        terms = sorted((term for term in frequencies if frequencies[term]), key=lambda term: frequencies[term])
         corpus = Corpus(
             documents=self._documents,
             mean_length=sum(scope.terms for scope in self._scopes) / self._documents,
@@ -80,9 +78,9 @@ class Search:
         )
         chosen = dict.fromkeys([*self._chosen(terms, corpus), *self._similar()])
         candidates = self._candidates([*chosen], terms)
-        literal = self._literal(candidates, terms if len(terms) == len(wanted) else None)
-        final = [replace(one, is_literal=id in literal) for id, one in candidates.items()]
-        return rank(final, query=self._query, terms=terms, corpus=corpus)
+        for id in self._literal(candidates):
+            candidates[id] = replace(candidates[id], is_literal=True)
+        return rank([*candidates.values()], query=self._query, terms=terms, corpus=corpus)
 
     # --- where to look ------------------------------------------------------------------------------------------------
 
@@ -193,15 +191,16 @@ class Search:
         ]
         return _while_fits(sorted(rows, reverse=True)[:_NEWEST], _NEWEST_BYTES)
 
-    def _literal(self, candidates: Mapping[int, Candidate], terms: Sequence[str] | None) -> set[int]:
-        """Return the candidates that contain the query as it stands; `terms`: None if no message has them all."""
+    def _literal(self, candidates: Mapping[int, Candidate]) -> list[int]:
+        """Return the candidates that contain the query as it stands: the shortest of those with all its words."""
         wanted = self._query.text.strip().casefold()
         if not wanted:
-            return set()
-        whole = [id for id, one in candidates.items() if terms and len(one.counts) == len(terms)]
-        looked_at = {*nlargest(_LITERALLY, whole, key=lambda id: (-candidates[id].length, id)), *self._newest()}
+            return []
+        words = set(query_terms(wanted))
+        whole = [id for id, one in candidates.items() if words and words <= one.counts.keys()]
+        looked_at = {*nsmallest(_LITERALLY, whole, key=lambda id: candidates[id].length), *self._newest()}
         rows = self._rows_in("SELECT id, text FROM recall_texts WHERE id IN ({})", [*looked_at])
-        return {id for id, text in rows if wanted in unpressed(text).casefold()}
+        return [id for id, text in rows if wanted in unpressed(text).casefold()]
 
     # --- SQL ----------------------------------------------------------------------------------------------------------
 
@@ -215,6 +214,17 @@ class Search:
             some = values[start : start + _AT_ONCE]
             rows += self._rows(statement.format(", ".join("?" * len(some))), *some)
         return rows
+
+
+def _looked_for(text: str) -> list[str]:
+    """Return the terms to look for. A pasted page is a legal query: of that the long words, which are the rare ones.
+
+    G. K. Zipf, "Human Behavior and the Principle of Least Effort", 1949: the law of abbreviation.
+    """
+    terms = query_terms(text)
+    if len(terms) > _MOST_TERMS:
+        return sorted(terms, key=len, reverse=True)[:_MOST_TERMS]
+    return list(dict.fromkeys([*terms, *spoken_names(text)]))
 
 
 def marks(*, roles: Iterable[str], tools: Iterable[str]) -> list[str]:

@@ -17,10 +17,14 @@ VERSION: Final = 1
 """Changes whenever the same text gives other terms; an index made under another number must be built again."""
 
 _CHUNK: Final = Pattern(r"\w[\w./\\:@~+#-]*\w|\w")
-_WORD: Final = Pattern(r"[^\W_]+|\w+")
+_WORD: Final = Pattern(r"[^\W_]+")
 _PIECE: Final = Pattern(r"[^/\\:@]+")
+_DOTTED: Final = Pattern(r"[./\\:@~+#]")
+_NAME: Final = Pattern(r"[^\W_]+(?:[_-]+[^\W_]+)+")
+_PLAIN: Final = Pattern(r"(?<![\w./\\:@~+#-])[^\W_]+(?![\w/\\:@~+#-]|\.\w)")
 _HUMP: Final = Pattern(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _UNSPACED: Final = Pattern(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_LONGEST_NAME: Final = 40
 _LONGEST_CHARACTERS: Final = 120
 """Longer chunks are data (base64, minified code): their words are indexed, cut to this, the whole is not."""
 
@@ -40,8 +44,9 @@ nothing else still finds something, and left out of every other query."""
 def terms_of(text: str) -> list[str]:
     """Return the terms of a text, in its order, with repetitions.
 
-    `src/getUserName.py` gives the whole, the piece `getusername.py`, the word, and `get`, `user`, `name`, `py`.
-    Scripts without spaces between words give their characters and each pair of neighbours.
+    `src/get_user-name.py` gives the whole, its piece `get_user-name.py`, the name without its joints `getusername`, and
+    `src`, `get`, `user`, `name`, `py`; so do `getUserName` and its like. Scripts without spaces between words give
+    their characters and each pair of neighbours.
     """
     terms: list[str] = []
     for chunk in _CHUNK.compiled.findall(text):
@@ -55,25 +60,46 @@ def query_terms(text: str) -> list[str]:
     return [term for term in every if term not in _STOP_TERMS] or every
 
 
+def spoken_names(text: str) -> list[str]:
+    """Return the names that words side by side may be meant for: `cosine reformer` for `cosine_reformer` and its like.
+
+    Distinct terms; most of them are in no document. What has them need not have the query's words one by one.
+    """
+    words = ["" if stem(word) in _STOP_TERMS else word for word in _PLAIN.compiled.findall(text.casefold())]
+    runs = [words[start : start + width] for width in (2, 3) for start in range(len(words) - width + 1)]
+    names = ["".join(run) for run in runs if all(run)]
+    return list(dict.fromkeys(stem(name) for name in names if len(name) <= _LONGEST_NAME))
+
+
 @lru_cache(maxsize=1 << 16)
 def _terms_of_chunk(chunk: str) -> tuple[str, ...]:
     if chunk.isascii() and chunk.isalpha() and (chunk.islower() or chunk[1:].islower()):
         return (stem(chunk.lower()),)
-    return tuple(_wholes(chunk)) + tuple(term for word in _WORD.compiled.findall(chunk) for term in _word_terms(word))
+    return (*_wholes(chunk), *_joined(chunk), *(term for word in _words(chunk) for term in _terms_of_word(word)))
 
 
-def _terms_of_data(chunk: str) -> tuple[str, ...]:
-    return tuple(term for word in _WORD.compiled.findall(chunk) for term in _word_terms(word[:_LONGEST_CHARACTERS]))
+def _terms_of_data(chunk: str) -> list[str]:
+    return [term for word in _words(chunk) for term in _terms_of_word(word[:_LONGEST_CHARACTERS])]
+
+
+def _words(chunk: str) -> list[str]:
+    return _WORD.compiled.findall(chunk)
 
 
 def _wholes(chunk: str) -> Iterator[str]:
-    """Yield a chunk of several words as it stands, and those of its pieces (a file of a path) that have several."""
+    """Yield a chunk as it stands, and those of its pieces (the file of a path), that have dots or slashes in them."""
     folded = chunk.casefold()
-    pieces = [folded] + [piece.strip("._-~+#") for piece in _PIECE.compiled.findall(folded)]
-    yield from (piece for piece in dict.fromkeys(pieces) if _WORD.compiled.fullmatch(piece) is None and piece)
+    pieces = [folded, *(piece.strip("._-~+#") for piece in _PIECE.compiled.findall(folded))]
+    yield from (piece for piece in dict.fromkeys(pieces) if _DOTTED.compiled.search(piece))
 
 
-def _word_terms(word: str) -> Iterator[str]:
+def _joined(chunk: str) -> Iterator[str]:
+    """Yield names of several words as one word: `cosine_reformer` and `cosine-reformer` are `cosinereformer`."""
+    for name in _NAME.compiled.findall(chunk.casefold()):
+        yield stem(name.replace("_", "").replace("-", ""))
+
+
+def _terms_of_word(word: str) -> Iterator[str]:
     folded = word.casefold()
     yield stem(folded)
     if _UNSPACED.compiled.search(folded):
