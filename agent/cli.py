@@ -34,6 +34,8 @@ from . import reports
 from .backtest.command import backtest_command
 from .printing import json_text
 from .replay import preview, replay
+from .session_report.command import report_command
+from .sessions.command import sessions_app
 from .transcripts import Transcript, parse_transcripts, read_transcripts
 
 OK, FOUND, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -295,6 +297,8 @@ def replay_command(
 
 
 app.command(name="backtest", short_help="Say which policy would have been cheapest.")(backtest_command)
+app.add_typer(sessions_app, name="sessions", short_help="Find, show and keep the runs that were saved.")
+app.command(name="report", short_help="Say what a session came to, as tables or a page.")(report_command)
 
 
 @app.command(name="preview", short_help="Show what a compression would do.")

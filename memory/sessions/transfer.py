@@ -71,7 +71,7 @@ def import_session(store: SessionStore, lines: Iterable[str]) -> SessionInfo:
     """
     turn = _turn(_read(lines))
     if _is_taken(store, turn.session_id):
-        turn = replace(turn, session_id=secrets.token_hex(16))
+        turn = replace(turn, session_id=secrets.token_hex(8))
     store.save(turn)
     store.release(turn.session_id, turn.owner)
     return store.load(turn.session_id).info

@@ -1,0 +1,98 @@
+"""The account of a session as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from ..lines import harmless
+from ..pages.scales import tokens, usd
+from ..printing import plain_table, print_line, print_pairs, print_table
+from .account import Account, Compression, Request
+from .expenses import Expense
+from .wording import (
+    HOW_EXPENSES,
+    HOW_SAVED,
+    REQUEST_COLUMNS,
+    changes_of,
+    compression_line,
+    compression_words,
+    expense_name,
+    title_of,
+    totals,
+)
+
+_MOST_REQUESTS: Final = 20
+_MOST_CHANGES: Final = 12
+
+
+def print_account(console: Console, account: Account) -> None:
+    """Print what a session came to."""
+    print_line(console, harmless(title_of(account)))
+    print_line(console, "")
+    print_pairs(console, [("session", account.info.id), *totals(account)])
+    _print_requests(console, account.requests)
+    for one in account.compressions:
+        _print_compression(console, one)
+    _print_expenses(console, account.expenses)
+    for sentence in (HOW_EXPENSES, *([HOW_SAVED] if account.compressions else [])):
+        print_line(console, "")
+        print_line(console, sentence)
+
+
+def _print_requests(console: Console, requests: Sequence[Request]) -> None:
+    """Print the requests; of many, some from the first to the last."""
+    if not requests:
+        return
+    table = plain_table()
+    for name, _ in REQUEST_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in _spread(requests):
+        table.add_row(*(cell(one) for _, cell in REQUEST_COLUMNS))
+    print_line(console, "")
+    print_table(console, table)
+
+
+def _spread(requests: Sequence[Request]) -> list[Request]:
+    last = len(requests) - 1
+    steps = min(last, _MOST_REQUESTS - 1)
+    places = {round(index * last / steps) for index in range(steps + 1)} if steps else {0}
+    return [requests[place] for place in sorted(places)]
+
+
+def _print_compression(console: Console, one: Compression) -> None:
+    print_line(console, "")
+    print_line(console, f"compression {compression_line(one)}")
+    print_pairs(console, [(f"  {name}", words) for name, words in compression_words(one)])
+    changes = changes_of(one)
+    table = plain_table()
+    for name in ("  messages", "action"):
+        table.add_column(name, no_wrap=True)
+    for name in ("units", "tokens", "after"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why", no_wrap=True, overflow="ellipsis")
+    for change, count in changes[:_MOST_CHANGES]:
+        figures = (f"{count:,}", tokens(change.tokens_before), tokens(change.tokens_after))
+        table.add_row(f"  {change.refs}", change.action, *figures, Text(harmless(change.reason)))
+    print_table(console, table)
+    if len(changes) > _MOST_CHANGES:
+        print_line(console, f"  and {len(changes) - _MOST_CHANGES:,} more")
+
+
+def _print_expenses(console: Console, expenses: Sequence[Expense]) -> None:
+    if not expenses:
+        return
+    table = plain_table()
+    table.add_column("most expensive", no_wrap=True, overflow="ellipsis", max_width=28)
+    for name in ("tokens", "requests", "sent", "dollars"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("begins", no_wrap=True, overflow="ellipsis")
+    for one in expenses:
+        cost = one.cost
+        figures = (f"{cost.tokens:,}", f"{cost.requests:,}", tokens(cost.sent_tokens), usd(cost.usd))
+        table.add_row(Text(harmless(expense_name(one))), *figures, Text(harmless(one.excerpt)))
+    print_line(console, "")
+    print_table(console, table)

@@ -1,0 +1,1 @@
+"""`aloop sessions`: the runs that were kept, and what can be done with them."""

@@ -1,0 +1,65 @@
+"""Where sessions are kept, and the store that reads that place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from config import load
+from memory.errors import ConfigError
+from memory.sessions.opening import open_store
+from memory.sessions.sqlite import SqliteSessionStore
+from memory.sessions.store import SessionStore
+
+_POSTGRES: Final = ("postgresql", "postgres")
+
+
+@contextmanager
+def opened(db: str | None, *, is_writing: bool = False) -> Iterator[SessionStore]:
+    """Open the store of a place for as long as the block runs.
+
+    Args:
+        db: A file, or a `postgresql://` address; None for the one that is configured.
+        is_writing: The file may be made; else a file that is not there is as good as an empty one.
+
+    Raises:
+        ConfigError: It is neither.
+        MissingDependencyError: It is a database whose package is not installed.
+    """
+    store = _store(_place(db), is_writing=is_writing)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def place_shown(db: str | None) -> str:
+    """Return the place as it may be printed: an address without its password."""
+    place = _place(db)
+    if not _is_postgres(place):
+        return place
+    parts = urlsplit(place)
+    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+
+
+def _place(db: str | None) -> str:
+    if db is not None and not db.strip():
+        raise ConfigError("--db must name a file or a postgresql:// address, got ''", field="db")
+    return db or load().memory.session_db or SqliteSessionStore().path
+
+
+def _store(place: str, *, is_writing: bool) -> SessionStore:
+    if not _is_postgres(place):
+        if "://" in place:
+            scheme = place.split(":", 1)[0][:20]
+            raise ConfigError(f"--db must be a file or a postgresql:// address, got one of {scheme}://", field="db")
+        path = Path(place).expanduser()
+        place = str(path) if is_writing or path.exists() else ":memory:"
+    return open_store(place)
+
+
+def _is_postgres(place: str) -> bool:
+    return place.split(":", 1)[0] in _POSTGRES and "://" in place
