@@ -39,6 +39,8 @@ KEYS: Final[Mapping[str, str]] = MappingProxyType(
         "MEMORY_SUMMARY_PREFIX": "summary_prefix",
         "MEMORY_SUMMARY_TIMEOUT_SECONDS": "summary_timeout_seconds",
         "MEMORY_SUMMARY_INPUT_TOKENS": "summary_input_tokens",
+        "MEMORY_SESSION_DB": "session_db",
+        "MEMORY_SESSION_REQUIRED": "session_required",
         "MEMORY_PRESET": "preset",
     }
 )

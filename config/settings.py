@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     max_result_tokens: Annotated[int | None, BeforeValidator(none_from_word)] = None
     summary_prefix: Annotated[bool | None, BeforeValidator(none_from_word)] = None
     summary_timeout_seconds: float | None = None
+    session_db: Annotated[str | None, BeforeValidator(none_from_word)] = None
+    session_required: bool | None = None
     summary_input_tokens: int | None = None
 
     @classmethod

@@ -44,6 +44,8 @@ class Accounts:
         self._is_sent = False
         self._clock = clock
         self._sent_at: float | None = None
+        self._sent_wall: float | None = None
+        """The same moment in seconds since 1970, which another process understands too."""
         self._size = size
         self._limit_usd = limit_usd
         self._on_over_budget = on_over_budget
@@ -112,7 +114,7 @@ class Accounts:
         """Book the request of which an answer has come; the window is as it stood when it was sent."""
         self._is_sent = False
         alive = self.cache_alive
-        self._sent_at = self._clock()
+        self._sent_at, self._sent_wall = self._clock(), time.time()
         self.request_count += 1
         whole, is_first = self._size.whole, not self._previous_log_tokens
         request = Request(
@@ -194,7 +196,7 @@ class Accounts:
         return {
             "request_count": self.request_count,
             "is_sent": self._is_sent,
-            "idle_seconds": None if self._sent_at is None else self._clock() - self._sent_at,
+            "sent_at": self._sent_wall,
             "sent_tokens": self._sent_tokens,
             "repeated_tokens": self._repeated_tokens,
             "previous_log_tokens": self._previous_log_tokens,
@@ -204,18 +206,16 @@ class Accounts:
             "tracker": self.tracker.state(),
         }
 
-    def restore(self, state: Mapping[str, Any], calls: Sequence[Call], *, away_seconds: float) -> None:
-        """Know what was known when `state` was taken.
+    def restore(self, state: Mapping[str, Any], calls: Sequence[Call]) -> None:
+        """Know what was known when `state` was taken; `calls` are all that the tracker had then.
 
-        Args:
-            state: What `state` returned.
-            calls: Every call of the tracker then.
-            away_seconds: How long ago that was: meanwhile a provider's cache may have expired.
+        The time since the last request goes on: meanwhile a provider's cache may have expired.
         """
-        idle = state["idle_seconds"]
         self.request_count = state["request_count"]
         self._is_sent = state["is_sent"]
-        self._sent_at = None if idle is None else self._clock() - idle - max(0.0, away_seconds)
+        self._sent_wall = state["sent_at"]
+        if self._sent_wall is not None:
+            self._sent_at = self._clock() - max(0.0, time.time() - self._sent_wall)
         self._sent_tokens = state["sent_tokens"]
         self._repeated_tokens = state["repeated_tokens"]
         self._previous_log_tokens = state["previous_log_tokens"]

@@ -103,8 +103,8 @@ class InMemoryArchive:
             )
 
     def get(self, ref: str) -> Record:
-        number = str(ref).strip().removeprefix("r")
-        record = self._records.get(int(number)) if number.isascii() and number.isdigit() else None
+        seq = as_number(ref)
+        record = self._records.get(seq) if seq is not None else None
         if record is None:
             raise UnknownReferenceError(f"the archive has no message {ref!r}; references look like 'r17'")
         return record
@@ -158,7 +158,13 @@ class InMemoryArchive:
     def _hit(self, seq: int, score: float, query: str) -> Hit:
         record = self._records[seq]
         text = searchable_text(record.reading)
-        return Hit(ref=record.ref, message=record.message, score=score, excerpt=_excerpt(text, query))
+        return Hit(ref=record.ref, message=record.message, score=score, excerpt=excerpt(text, query))
+
+
+def as_number(ref: str) -> int | None:
+    """Return the sequence number that a reference names; None if it names none."""
+    number = str(ref).strip().removeprefix("r")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 16 else None
 
 
 def searchable_text(reading: Reading) -> str:
@@ -181,7 +187,8 @@ def _terms(text: str) -> Iterator[str]:
                 yield from parts
 
 
-def _excerpt(text: str, query: str) -> str:
+def excerpt(text: str, query: str) -> str:
+    """Return up to 240 characters of a text around the first match."""
     folded = text.casefold()
     positions = [folded.find(query.strip().casefold()), *(folded.find(term) for term in _terms(query))]
     found = next((position for position in positions if position >= 0), 0)

@@ -6,11 +6,13 @@ fails without harm.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from operator import itemgetter
+from typing import Self
 
 from .archive import Archive, InMemoryArchive, Record
 from .asking import Llm
@@ -169,6 +171,12 @@ class WorkingMemoryCompressor:
         """Return what a compression would do. No I/O, nothing changes."""
         plan = self.strategy.plan(self._situation(view))
         return self._with_strips(plan if view.asks_model else replace(plan, asks_model=False), view)
+
+    def over(self, archive: Archive) -> Self:
+        """Return the same compressor with another archive, for another conversation."""
+        other = copy.copy(self)
+        other.archive = archive
+        return other
 
     @property
     def asks_model(self) -> bool:

@@ -174,6 +174,13 @@ class MemoryConfig:
     summary_timeout_seconds: float = 60.0
     """How long one summary request may take before the next kind of summary is tried."""
 
+    session_db: str | None = None
+    """Where the conversation is kept from its first message on: a file, or a `postgresql://` address. None: nowhere,
+    unless a store is given. `~` is the home directory."""
+
+    session_required: bool = False
+    """Raise when the session cannot be written. False: the loop goes on in memory, with a warning and an event."""
+
     summary_input_tokens: int = 100_000
     """The most that one summary request may hold, in tokens; a longer part is summarised in pieces. At least 100."""
 
@@ -206,6 +213,27 @@ class MemoryConfig:
         if unknown := sorted(values.keys() - FIELD_NAMES):
             raise unknown_field(unknown[0])
         return cls(**values)
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that are not the defaults, as JSON values for `from_given`."""
+        values = {name: getattr(self, name) for name in FIELD_NAMES}
+        default = MemoryConfig()
+        return {
+            name: _plain(value)
+            for name, value in values.items()
+            if type(value) is not type(getattr(default, name)) or value != getattr(default, name)
+        }
+
+    @classmethod
+    def from_given(cls, values: Mapping[str, Any]) -> MemoryConfig:
+        """Return the settings of which `given` returned these values.
+
+        Raises:
+            ConfigError: There is no such setting, or its value is out of range.
+        """
+        if unknown := sorted(values.keys() - set(FIELD_NAMES)):
+            raise unknown_field(unknown[0])
+        return cls(**{name: _from_plain(value) if name in _SIZES else value for name, value in values.items()})
 
     @property
     def gives_max_context(self) -> bool:
@@ -260,6 +288,9 @@ class MemoryConfig:
                 )
 
 
+_SIZES: Final = ("max_context_tokens", "compression_threshold")
+"""Settings whose default means another thing than the same number given."""
+
 FIELD_NAMES: Final = tuple(f.name for f in fields(MemoryConfig))
 
 PRESETS: Final[Mapping[str, dict[str, Any]]] = {
@@ -284,6 +315,16 @@ PRESETS: Final[Mapping[str, dict[str, Any]]] = {
         "trigger": CompressionTrigger.THRESHOLD,
     },
 }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Default):
+        return {"default": value.wanted}
+    return {key: str(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+def _from_plain(value: Any) -> Any:
+    return _Default(value["default"]) if isinstance(value, dict) else value
 
 
 def allowed(name: str) -> str:
@@ -419,5 +460,9 @@ _RULES: Final[Mapping[str, _Rule]] = {
     ),
     "summary_prefix": _Rule(lambda value: value is None or isinstance(value, bool), "true, false or none"),
     "summary_timeout_seconds": _Rule(lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
+    "session_db": _Rule(
+        lambda value: value is None or _is_name(value), "the path of a file, a postgresql:// address, or none"
+    ),
+    "session_required": _FLAG,
     "summary_input_tokens": _whole(100),
 }

@@ -22,7 +22,7 @@ from .economy import Economy
 from .errors import ContextOverflowError, HistoryError, InvalidMessagesError, StalePlanError
 from .events import Event, FloorReached, Trigger, Undone
 from .execution import Order
-from .history import Change, taken_back
+from .history import Change, Standing, taken_back
 from .limits import Limits
 from .live_context import live_context
 from .live_prefix import LiveContext
@@ -186,6 +186,13 @@ class CompressionCycle:
         behind = self._compressor.stripped(entries[stop:], self.dialect) if self._strips_reasoning else entries[stop:]
         for entry in (*entries[:stop], *behind):
             yield without_stale_marks(entry, self.dialect) if self._window.has_cache_breakpoint else entry
+
+    def begin_like(self, other: CompressionCycle, standing: Standing) -> None:
+        """Know of the model what another cycle has learnt, and of the window what stands in it."""
+        self._reasoning_was_refused = other._reasoning_was_refused
+        if other.limits.learned_tokens is not None:
+            self.limits.learn(other.limits.learned_tokens)
+        self.results.stand(standing)
 
     def state(self) -> dict[str, Any]:
         """Return what was decided and learnt, as JSON values. What goes on in the background is not kept."""

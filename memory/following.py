@@ -60,6 +60,22 @@ class Followed:
         self._runs = [Run(*run) for run in state]
         self._earlier = earlier if self._runs else None
 
+    def begin_as(self, other: Followed, *, last_seq: int, log_tokens: int) -> int:
+        """Be another list as far as it became messages up to a number. Return the size of the log then.
+
+        Args:
+            other: The other list.
+            last_seq: The number.
+            log_tokens: The size of the other's whole log.
+        """
+        other._read()
+        length = sum(first_seq <= last_seq for first_seq in other._first_seqs)
+        for message, first_seq, tokens in zip(
+            other._messages[:length], other._first_seqs, other._log_tokens, strict=False
+        ):
+            self.add(message, first_seq=first_seq, log_tokens=tokens)
+        return other._log_tokens[length] if length < len(other._log_tokens) else log_tokens
+
     def common(self, messages: Sequence[object]) -> int:
         """Return how many leading messages are the ones that were there before. O(n), by identity where it holds."""
         self._read()

@@ -57,9 +57,9 @@ class History:
         self._changes.append(change)
         self._count += 1
 
-    def go_on_from(self, earlier: Callable[[], Sequence[Change]]) -> None:
-        """Let what came before be read when it is first asked for."""
-        self._earlier = earlier
+    def go_on_from(self, earlier: Callable[[], Sequence[Change]], *, count: int) -> None:
+        """Let what came before be read when it is first asked for; `count` compressions took place, undone ones too."""
+        self._earlier, self._count = earlier, count
 
     def clear(self) -> None:
         """Forget all: the window was emptied."""

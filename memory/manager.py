@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from .accounts import Accounts
-from .archive import Archive, Hit
-from .breakpoints import Breakpoints
+from .archive import Archive, Hit, InMemoryArchive, as_number
 from .compressor import CompressedMemory, WorkingMemoryCompressor
 from .config import MemoryConfig
-from .copies import entry_of, without_stale_marks
 from .cycle import CompressionCycle
-from .dialects import DIALECTS, detect, dialect_named
-from .errors import (
-    ConfigError,
-    MessageError,
-)
+from .dialects import DIALECTS, dialect_named
+from .errors import ConfigError, HistoryError, MessageError, StorageError
 from .events import Compressed, Event
-from .following import Followed
+from .history import Standing
+from .intake import Intake
 from .llm import Result, Work, adrive, drive
-from .messages import Dialect, DialectName
+from .messages import DialectName
 from .native import unwrap
 from .request_size import RequestSize
-from .short_term import ShortTermMemory
+from .sessions import opening
+from .sessions.opening import Opened
+from .sessions.parts import Parts
+from .sessions.recorder import SessionRecorder
+from .sessions.store import SessionStore
 from .starting import astart, start
 from .stats import spending
 from .strategies import Plan, Strategy
@@ -61,6 +62,8 @@ class MemoryManager:
         compressor: WorkingMemoryCompressor | None = None,
         summarizer: Summarizer | None = None,
         archive: Archive | None = None,
+        store: SessionStore | Opened | None = None,
+        title: str | None = None,
         counter: TokenCounter | None = None,
         tracker: TokenTracker | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -81,6 +84,9 @@ class MemoryManager:
                 and counter are then the compressor's, and giving others here is an error.
             summarizer: A summariser of your own, tried before the extractive one.
             archive: Where messages go when they leave the context; None: in memory.
+            store: Where the conversation is kept, from its first message on; None: where `session_db` says, nowhere if
+                that is not set. Whoever gives one closes it. (`resume` and `branch` give a session in it.)
+            title: What lists of sessions call this one; None: the beginning of the first task.
             counter: How tokens are counted; None: tiktoken with the model's family factor.
             tracker: Where calls are priced; None: a new one.
             on_event: Called with each event. What it raises is logged by its type and goes no further.
@@ -98,6 +104,15 @@ class MemoryManager:
             _refuse_contradictions(compressor, config, llm, own)
         self.config = config or (compressor.config if compressor else MemoryConfig())
         self._model = model or _model_name(llm)
+        known = dialect_named(dialect) if dialect else None
+        opened = (
+            store
+            if isinstance(store, Opened)
+            else opening.begin(store, self.config, model=self._model, dialect=known, title=title)
+        )
+        if opened is not None:
+            opening.refuse_archive(archive)
+            archive = opened.archive
         self._compressor = compressor or WorkingMemoryCompressor(
             llm,
             self.config,
@@ -106,13 +121,14 @@ class MemoryManager:
             counter=counter or TiktokenCounter(self._model),
             archive=archive,
         )
+        if opened is not None:  # also where the compressor is the caller's own, with an archive that would be another
+            self._compressor.archive = opened.archive
         self.archive: Archive = self._compressor.archive
         if len(self.archive):
             raise ConfigError(
                 f"the archive holds {len(self.archive)} messages of another conversation; give each manager its own"
             )
         self.tracker = tracker or TokenTracker()
-        self.short_term = ShortTermMemory(self.config.short_term_size)
         self._counter: TokenCounter = self._compressor.counter
         self._size = RequestSize(self._counter)
         self._size.set_beside(system, tools)
@@ -126,20 +142,78 @@ class MemoryManager:
             clock=clock,
         )
         self._on_event = on_event
-        self._dialect = dialect_named(dialect) if dialect else None
-        self._window = Window(splits_responses=self._dialect_or_default.splits_responses)
+        self._clock = clock
+        default = known or DIALECTS["openai_chat"]
+        self._window = Window(splits_responses=default.splits_responses)
         self._cycle = CompressionCycle(
-            self.config,
+            self.config, self._window, self._compressor, self._size, self._accounts, dialect=default, emit=self._emit
+        )
+        self._intake = Intake(
             self._window,
             self._compressor,
             self._size,
             self._accounts,
-            dialect=self._dialect_or_default,
-            emit=self._emit,
+            self._cycle,
+            counter=self._counter,
+            dialect=known,
+            short_term_size=self.config.short_term_size,
+            has_breakpoints=self.config.cache_breakpoints,
         )
-        self._followed = Followed()
-        self._breakpoints = Breakpoints(self._window, self._size, is_wanted=self.config.cache_breakpoints)
-        self._cycle.sent = lambda: self._breakpoints.context(self.dialect)
+        self.short_term = self._intake.recent.short_term
+        self._session: SessionRecorder | None = None
+        if opened is not None:
+            self._attach(opened)
+
+    @classmethod
+    def resume(
+        cls,
+        session: str = "latest",
+        config: MemoryConfig | None = None,
+        llm: object | None = None,
+        *,
+        store: SessionStore | None = None,
+        takes_over: bool = False,
+        model: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Return the memory of a session as its newest turn left it: the same context, byte for byte, and its figures.
+
+        Nothing is counted again. Messages are what they were as JSON: dicts, or `LLMMessage`s.
+
+        Args:
+            session: An id, the beginning of one, a title, or `"latest"`, the session that was written to last.
+            config: Settings for what follows; None: those that the session was begun with.
+            llm: As for a new memory: a model cannot be kept.
+            store: Where to look; None: where `config.session_db` says, or `~/.aloop/sessions.db`.
+            takes_over: Also take a session that somebody else has open; their next turn fails then.
+            model: The model that the loop calls; None: the one that it called.
+            **options: Everything else that a memory takes, for example `strategy` or `on_event`.
+
+        Cost: reads what stands in the context; the rest of the conversation is read when it is asked for.
+
+        Raises:
+            SessionInUseError: Somebody else has it open.
+            UnknownSessionError: There is none of that name, or several begin like that.
+            StorageError: The store cannot be read.
+        """
+        opened = opening.go_on(session, store, config, takes_over=takes_over)
+        assert opened.saved is not None
+        try:
+            kept, kept_model = opening.settings_of(opened.saved)
+            name = opened.saved.info.heading.dialect
+            return cls(config or kept, llm, dialect=name, model=model or kept_model, store=opened, **options)
+        except BaseException:
+            opening.give_up(opened)
+            raise
+
+    def _attach(self, opened: Opened) -> None:
+        parts = Parts(
+            window=self._window, intake=self._intake, size=self._size, accounts=self._accounts, cycle=self._cycle
+        )
+        self._session = opened.attach(parts, self.config, self._emit)
+        self._intake.journal = self._session.news
+        # Whoever drops a memory without closing it leaves nothing unsaved, but its session would stay taken.
+        self._released = weakref.finalize(self, opening.give_up, opened)
 
     # --- One turn -----------------------------------------------------------------------------------------------------
 
@@ -236,7 +310,7 @@ class MemoryManager:
         self._cycle.orders.book()
         self._accounts.refuse_over_budget(self._window)
         self._accounts.note_sent()
-        return self._breakpoints.context(self.dialect)
+        return self._intake.breakpoints.context(self.dialect)
 
     def record_usage(self, usage: object, *, model: str | None = None) -> None:
         """Book what the provider reported for a call, before or after its answer is added.
@@ -255,7 +329,7 @@ class MemoryManager:
     @property
     def dialect(self) -> DialectName | None:
         """The format of the messages; None while they could still be of several."""
-        return self._dialect.name if self._dialect else None
+        return self._intake.dialect_name
 
     @property
     def messages(self) -> list[Any]:
@@ -368,12 +442,8 @@ class MemoryManager:
         end. A list that is followed is taken whole the next time, so clear that as well. Call it between turns: the
         result of a call that was open has nothing to belong to any more.
         """
-        for entry in self._window.clear():
-            self._compressor.keep(entry)
-        self._followed.cut_behind(self._window.entries[-1].seq if self._window.entries else 0)
-        self._refill_short_term()
-        self._cycle.note_cleared()
-        self._accounts.note_withdrawal(self._window)
+        self._intake.clear()
+        self._save()
 
     def pin(self, message: object) -> str:
         """Never take this message out, nor the unit it belongs to. Give it as it was added, or its reference.
@@ -387,13 +457,114 @@ class MemoryManager:
         """
         entry = self._find(message)
         self._window.pin(entry)
+        self._save()
         return entry.ref
 
     def unpin(self, message: object) -> str:
         """Allow a pinned message to be taken out again. Return its reference."""
         entry = self._find(message)
         self._window.unpin(entry)
+        self._save()
         return entry.ref
+
+    def undo(self) -> None:
+        """Take the last compression back, exactly: what it was made of stands in the context again.
+
+        What was added since stays behind it. What the compression cost stays spent. It is not repeated at once: unless
+        the context passes `max_context_tokens`, the memory waits for it to grow.
+
+        Raises:
+            HistoryError: There is none, one is running, or the messages that it was made of were changed since.
+        """
+        self._cycle.undo()
+        if self._session is not None:
+            self._session.news.note_layout("undo")
+        self._save()
+
+    def branch(self, at: object | None = None, *, title: str | None = None) -> MemoryManager:
+        """Begin a second line of the conversation. This one goes on unchanged; what is common is shared.
+
+        The new memory has the context that stood when a message was the newest one, and its own books from there on.
+        With a store it is a session of its own.
+
+        Args:
+            at: A message of this line, as it was added, or its reference; None: the newest one.
+            title: What lists of sessions call it; None: as this one.
+
+        Raises:
+            HistoryError: There is no such message in this line.
+            StorageError: This line or the new one cannot be written.
+        """
+        seq = self._window.last_seq if at is None else self._seq_of(at)
+        entries, standing = self._cycle.results.history.entries_at(seq, self._window.entries)
+        opened = None if self._session is None else self._open_branch(self._session, seq, title)
+        memory = MemoryManager(
+            dialect=self.dialect,
+            model=self._model,
+            compressor=self._compressor.over(opened.archive if opened is not None else InMemoryArchive()),
+            store=opened,
+            tracker=self.tracker.emptied(),
+            on_event=self._on_event,
+            clock=self._clock,
+        )
+        memory._begin_at(seq, entries, standing, self)
+        return memory
+
+    def _open_branch(self, session: SessionRecorder, seq: int, title: str | None) -> Opened | None:
+        session.settle()
+        return opening.begin(
+            session.store,
+            self.config,
+            model=self._model,
+            dialect=self._intake.dialect,
+            title=title or session.news.title,
+            parent=(session.news.session_id, seq),
+        )
+
+    def _begin_at(self, seq: int, entries: Sequence[Entry], standing: Standing, origin: MemoryManager) -> None:
+        """Have the state that another memory had when a message was the newest one; only its books begin anew."""
+        self._intake.begin_at(seq, entries, origin._intake)
+        self._size.restore(origin._size.state(), *origin._size.beside)
+        self._cycle.begin_like(origin._cycle, standing)
+        self._accounts.ledger.model = origin._accounts.model
+        present = {entry.seq for entry in entries if entry.as_added is entry}
+        for record in origin.archive:
+            if record.seq <= seq and record.seq not in present:
+                self.archive.put(record)
+        if self._session is not None:
+            self._session.news.note_layout("branch")
+        self._save()
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the session that this memory is kept in; None where it is not kept."""
+        return self._session.news.session_id if self._session is not None else None
+
+    @property
+    def session_problem(self) -> StorageError | None:
+        """Why the newest turns are in memory only; None where all is kept, or nothing is to be."""
+        return self._session.problem if self._session is not None else None
+
+    def close(self) -> None:
+        """Write what is left and give the session up, so that another process can resume it. Without one, nothing.
+
+        The memory can be looked at afterwards; what is added to it is not kept.
+
+        Raises:
+            StorageError: It cannot be written; what is not in the store is lost with this process.
+        """
+        session, self._session = self._session, None
+        if session is None:
+            return
+        self._intake.journal = None
+        self._released.detach()
+        session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
 
     def original(self, ref: str) -> Any:
         """Return the message under a reference, exactly as it was added, from the archive or the context.
@@ -420,140 +591,58 @@ class MemoryManager:
             "context_count": len(self._window.entries),
             "short_term_count": len(self.short_term),
             "archived_count": len(self.archive),
+            "session_id": self.session_id,
+            "unsaved_count": self._session.news.unsaved_count if self._session is not None else 0,
         }
 
     # --- Running ------------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Work[Result]) -> Result:
         llm, meter = self._compressor.llm, self._accounts.summary_meter
-        result = await adrive(work, llm, meter=meter)
+        try:
+            result = await adrive(work, llm, meter=meter)
+        finally:  # whatever went wrong, what was added was added
+            if self._session is not None:
+                await self._session.save_async()
         self._cycle.orders.start(partial(astart, llm=llm, meter=meter))
         return result
 
     def _run_sync(self, work: Work[Result]) -> Result:
         llm, meter = self._compressor.llm, self._accounts.summary_meter
-        result = drive(work, llm, meter=meter)
+        try:
+            result = drive(work, llm, meter=meter)
+        finally:
+            self._save()
         self._cycle.orders.start(partial(start, llm=llm, meter=meter))
         return result
+
+    def _save(self) -> None:
+        if self._session is not None:
+            self._session.save()
 
     # --- Adding -------------------------------------------------------------------------------------------------------
 
     def _add(self, message: object, actual_tokens: object | None) -> Work[None]:
         source = message if actual_tokens is None else actual_tokens
         usage = carried_usage(message) if actual_tokens is None else _required_usage(actual_tokens)
-        entries = self._read(message)
+        entries = self._intake.read(message)
         self._accounts.begin_message()
         for entry in entries:
-            if self._window.begins_response(entry.reading):
-                self._open_request(entry)
-            self._log(entry)
+            self._intake.add(entry)
         if usage is not None:
             self._accounts.report(usage, source, read_model(message) or read_model(source))
         yield from self._cycle.settle()
 
     def _load(self, messages: Iterable[object]) -> Work[None]:
         for message in messages:
-            for entry in self._read(message):
-                self._log(entry)
+            for entry in self._intake.read(message):
+                self._intake.log(entry)
         self._accounts.note_edit(0)
         yield from self._cycle.settle()
 
-    def _follow(self, messages: Sequence[object], dialect: DialectName | None) -> Work[None]:
-        if dialect is not None:
-            self._settle_dialect(dialect_named(dialect))
-        messages = self._breakpoints.originals(messages)
-        answered = common = self._followed.common(messages)
-        if common < len(self._followed):
-            answered = self._followed.behind(messages, default=common)
-            common = self._withdraw(common)
-        self._exchange(messages[:common])
-        for index, message in enumerate(messages[common:], start=common):
-            self._take_over(message, may_answer=index >= answered)
+    def _follow(self, messages: Iterable[object], dialect: DialectName | None) -> Work[None]:
+        self._intake.follow(messages, dialect)
         yield from self._cycle.settle()
-
-    def _exchange(self, messages: Sequence[object]) -> None:
-        """Let the caller's newest objects stand in place of equal ones."""
-        if self._cycle.orders.is_running:  # what is being written is made of those that stand; next time, then
-            return
-        swapped = self._followed.swap(messages)
-        self._window.swap({seq + i: n for seq, message in swapped.items() for i, n in enumerate(unwrap(message))})
-        if self._window.has_cache_breakpoint:
-            self._window.renew([without_stale_marks(e, self._dialect_or_default) for e in self._window.entries])
-
-    def _take_over(self, message: object, *, may_answer: bool) -> None:
-        """Add a message of the caller's list; an answer is booked if a request waits for one."""
-        entries = self._read(message)
-        self._followed.add(message, first_seq=self._window.last_seq + 1, log_tokens=self._window.log_tokens)
-        for entry in entries:
-            if may_answer and self._window.begins_response(entry.reading) and self._accounts.awaits_answer:
-                self._open_request(entry)
-            self._append(entry)
-
-    def _withdraw(self, length: int) -> int:
-        """Take out of the context what departed from the caller's list. Return how much of the list still stands."""
-        first_seq, log_tokens = self._followed.cut(length)
-        for entry in self._window.withdraw(first_seq):
-            self._compressor.keep(entry)
-        if not self._window.entries:
-            # A summary stood for some of it: everything that is still in the list is added once more.
-            length, log_tokens = 0, 0
-            self._followed.clear()
-        self._window.log_tokens = log_tokens
-        self._refill_short_term()
-        self._cycle.orders.note_withdrawn()
-        self._accounts.note_withdrawal(self._window)
-        return length
-
-    def _refill_short_term(self) -> None:
-        self.short_term.clear()
-        for entry in self._window.entries[-self.config.short_term_size :]:
-            self.short_term.add_message(entry.message)
-
-    def _read(self, message: object) -> list[Entry]:
-        """Read a caller's message; the first one that shows the format settles it.
-
-        All is read before the first entry is appended: a response with one unreadable item adds nothing.
-        """
-        natives = unwrap(message)
-        dialect = self._dialect or detect(natives)
-        entries = [
-            entry_of(native, self._window.last_seq + number, dialect or self._dialect_or_default, self._counter)
-            for number, native in enumerate(natives, start=1)
-        ]
-        if dialect is not None:
-            self._settle_dialect(dialect)
-        return entries
-
-    def _settle_dialect(self, dialect: Dialect) -> None:
-        if self._dialect is None:
-            # What came before reads the same in every format.
-            self._dialect = self._cycle.dialect = dialect
-            self._window.regroup(splits_responses=dialect.splits_responses)
-        elif self._dialect is not dialect:
-            raise ConfigError(
-                f"this conversation is in the format {self._dialect.name}, not {dialect.name}; use one manager each"
-            )
-
-    def _log(self, entry: Entry) -> None:
-        """Append a message that was handed over by itself; a list that is followed later may begin with it."""
-        self._followed.add(entry.message, first_seq=entry.seq, log_tokens=self._window.log_tokens)
-        self._append(entry)
-
-    def _append(self, entry: Entry) -> None:
-        entry = self._compressor.admitted(entry, self._dialect_or_default, self._window.open_calls)
-        self._window.append(entry)
-        self.short_term.add_message(entry.message)
-
-    def _open_request(self, answer: Entry) -> None:
-        """Book the request that this answer came from: the context as it stood before it."""
-        is_marked = self._window.has_cache_breakpoint or self._breakpoints.are_placed(self.dialect)
-        caches = self._dialect_or_default.name != "anthropic" or is_marked
-        self._accounts.open_request(self._window, output_tokens=answer.tokens, caches=caches)
-        self._cycle.note_request()
-
-    @property
-    def _dialect_or_default(self) -> Dialect:
-        return self._dialect or DIALECTS["openai_chat"]
 
     def _find(self, message: object) -> Entry:
         natives = [message] if isinstance(message, str) else unwrap(message)
@@ -562,6 +651,15 @@ class MemoryManager:
             what = repr(message) if isinstance(message, str) else f"this {type(message).__name__}"
             raise MessageError(f"{what} is not in the context; pass the object that was added, or its reference")
         return entry
+
+    def _seq_of(self, message: object) -> int:
+        """Return the number of a message of this conversation, in the context or not."""
+        if isinstance(message, str) and (seq := as_number(message)) is not None:
+            return seq
+        try:
+            return self._find(message).seq
+        except MessageError as error:
+            raise HistoryError(f"{error}; a message that left the context is named by its reference") from error
 
     # --- Telling ------------------------------------------------------------------------------------------------------
 

@@ -190,7 +190,11 @@ class TokenTracker:
     def take_changed(self) -> int:
         """Return the index of the first call that is new or was amended since this was last asked."""
         first, self._changed_from = self._changed_from, len(self.calls)
-        return min(first, len(self.calls))
+        return first
+
+    def give_back_changed(self, first: int) -> None:
+        """Let the calls from this index on count as new again: whoever asked could do nothing with them."""
+        self._changed_from = min(self._changed_from, first)
 
     def emptied(self) -> Self:
         """Return a tracker with the same prices and no calls."""

@@ -270,6 +270,12 @@ class Window:
         self._pinned.add(entry.seq)
         self.version += 1
 
+    def begin_at(self, last_seq: int, entries: Sequence[Entry], *, log_tokens: int) -> None:
+        """Hold these entries, which stood in another window when a message of it was the newest one."""
+        self._keep_only(entries)
+        self.last_seq, self.log_tokens = last_seq, log_tokens
+        self.has_cache_breakpoint = any(entry.reading.has_cache_breakpoint for entry in entries)
+
     def state(self) -> dict[str, Any]:
         """Return what a resumed window needs besides its entries, as JSON values."""
         return {

@@ -31,6 +31,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"copies", "compressor", "request_size", "breakpoints", "accounts"}),
     frozenset({"economy", "live_context", "execution", "placing", "results", "orders", "history"}),
     frozenset({"cycle"}),
+    frozenset({"intake"}),
     frozenset({"sessions"}),
     frozenset({"manager", "stats"}),
     frozenset({"testing", "integrations", "__init__"}),

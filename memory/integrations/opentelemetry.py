@@ -73,7 +73,7 @@ _FINISH_REASONS = {"end_turn": "stop", "tool_use": "tool_call", "max_tokens": "l
 """Our stop reasons -> `FinishReason` of the conventions (gen-ai-output-messages.json); others are passed on."""
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_NAMES = frozenset({"trigger", "strategy", "method", "failed", "next", "purpose", "first_ref", "last_ref"})
+_NAMES = frozenset({"trigger", "strategy", "method", "failed", "next", "purpose", "first_ref", "last_ref", "error"})
 """Fields of events whose texts are names; what else is text (a reason) stays out of attributes."""
 
 

@@ -104,6 +104,8 @@ class StoredLayout:
     reason: Literal["compression", "undo", "branch", "edit"]
     body: str = field(repr=False)
     """JSON object, written and read by `layouts`."""
+    blobs: tuple[str, ...] = ()
+    """The blobs that `body` refers to: keep them for as long as it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
