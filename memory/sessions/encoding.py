@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import CorruptStorageError, MessageError
 from ..messages import LLMMessage
 from ..native import to_wire
+from ..patterns import Pattern
 from .values import Form
 
 BLOB_CHARACTERS = 8_192
@@ -26,6 +27,9 @@ FORGOTTEN = "[forgotten]"
 
 _MARK = "$aloop"
 """The key of what JSON cannot say: `{"$aloop": "bytes", …}`. A mapping of the caller's with that key is wrapped too."""
+
+
+_SURROGATE_PAIR = Pattern("[\ud800-\udbff][\udc00-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +50,10 @@ def encode(message: object) -> Encoded:
     """
     blobs: dict[str, bytes] = {}
     wire = to_wire(message)
-    plain = _packed(wire, blobs)
+    try:
+        plain = _packed(wire, blobs)
+    except RecursionError as error:
+        raise MessageError("a message is nested too deep to be kept, or holds itself") from error
     form: Form = "llm_message" if isinstance(message, LLMMessage) else "dict" if wire is message else "object"
     return Encoded(body=dumped(plain), form=form, blobs=blobs)
 
@@ -55,10 +62,14 @@ def decode(body: str, form: Form, blob: Callable[[str], bytes]) -> object:
     """Return the message that was encoded; of an SDK's object its JSON, as a dict.
 
     Raises:
-        CorruptStorageError: The text is no JSON, or a blob is missing.
+        CorruptStorageError: The text is none that `encode` wrote, or a blob is missing.
     """
-    wire = _unpacked(loaded(body), blob)
-    return LLMMessage.from_wire(wire) if form == "llm_message" else wire
+    plain = loaded(body)
+    try:
+        wire = _unpacked(plain, blob)
+        return LLMMessage.from_wire(wire) if form == "llm_message" else wire
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptStorageError(f"a stored message cannot be read ({type(error).__name__})") from error
 
 
 def dumped(value: object) -> str:
@@ -82,16 +93,14 @@ def loaded(text: str) -> Any:
     """
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptStorageError(f"a stored value is no JSON ({error})") from error
 
 
 def _packed(value: Any, blobs: dict[str, bytes]) -> Any:
     match value:
         case str():
-            return (
-                value if len(value) < BLOB_CHARACTERS else _blob(value.encode("utf-8", "surrogatepass"), "text", blobs)
-            )
+            return _packed_text(value, blobs)
         case None | bool() | int() | float():
             return value
         case bytes() | bytearray():
@@ -105,14 +114,33 @@ def _packed(value: Any, blobs: dict[str, bytes]) -> Any:
     raise MessageError(f"a message holds a {type(value).__name__}, which cannot be kept; JSON values and bytes can")
 
 
+def _packed_text(value: str, blobs: dict[str, bytes]) -> str | dict[str, str]:
+    if len(value) >= BLOB_CHARACTERS:
+        return _blob(value.encode("utf-8", "surrogatepass"), "text", blobs)
+    if _is_plain(value):
+        return value
+    return {_MARK: "surrogates", "base64": _base64(value.encode("utf-8", "surrogatepass"))}
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether JSON gives a text back as it is: two surrogates side by side would become one letter."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return not _SURROGATE_PAIR.compiled.search(text)
+    return True
+
+
 def _packed_bytes(value: bytes, blobs: dict[str, bytes]) -> dict[str, str]:
     if len(value) >= BLOB_CHARACTERS:
         return _blob(value, "blob", blobs)
-    return {_MARK: "bytes", "base64": base64.b64encode(value).decode()}
+    return {_MARK: "bytes", "base64": _base64(value)}
 
 
 def _packed_mapping(value: Mapping[Any, Any], blobs: dict[str, bytes]) -> dict[str, Any]:
-    if not all(isinstance(key, str) for key in value) or _MARK in value:
+    if _MARK in value or not all(isinstance(key, str) and _is_plain(key) for key in value):
         pairs = [[_packed(key, blobs), _packed(inner, blobs)] for key, inner in value.items()]
         return {_MARK: "mapping", "pairs": pairs}
     return {key: _packed(inner, blobs) for key, inner in value.items()}
@@ -121,6 +149,10 @@ def _packed_mapping(value: Mapping[Any, Any], blobs: dict[str, bytes]) -> dict[s
 def digest_of(content: bytes) -> str:
     """Return the name under which a blob is kept."""
     return sha256(content).hexdigest()
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _blob(content: bytes, kind: str, blobs: dict[str, bytes]) -> dict[str, str]:
@@ -143,12 +175,30 @@ def _unpacked(value: Any, blob: Callable[[str], bytes]) -> Any:
             return blob(value["sha256"])
         case "bytes":
             return base64.b64decode(value["base64"])
+        case "surrogates":
+            return base64.b64decode(value["base64"]).decode("utf-8", "surrogatepass")
         case "tuple":
             return tuple(_unpacked(item, blob) for item in value["items"])
         case "mapping":
             return {_unpacked(key, blob): _unpacked(inner, blob) for key, inner in value["pairs"]}
         case unknown:
             raise CorruptStorageError(f"a stored message has a part of an unknown kind, {unknown!r}")
+
+
+def without_marks(value: Any) -> Any:
+    """Return stored JSON as plain JSON: an empty text for a blob, a list for a tuple, {} for what is no JSON object."""
+    if isinstance(value, list):
+        return [without_marks(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match value.get(_MARK):
+        case None:
+            return {key: without_marks(inner) for key, inner in value.items()}
+        case "tuple":
+            return [without_marks(item) for item in value["items"]]
+        case "mapping":
+            return {}
+    return ""
 
 
 def blobs_of(body: str) -> Iterator[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from ..recall import Document, Found, Query
+from . import sqlite_forgetting as forgetting
 from . import sqlite_keeping as keeping
 from . import sqlite_reading as reading
+from . import sqlite_recall as recall
 from . import sqlite_writing as writing
 from .sqlite_file import SqliteFile, readable_path
 from .values import (
@@ -97,10 +100,10 @@ class SqliteSessionStore:
         return self._file.read(lambda connection: reading.calls(connection, session_id))
 
     def compressions(self, session_id: str) -> list[StoredCompression]:
-        return self._file.read(lambda connection: reading.compressions(connection, session_id))
+        return self._file.read(lambda c: reading.compressions_in(c, reading.key_of(c, session_id)))
 
     def layouts(self, session_id: str) -> list[StoredLayout]:
-        return self._file.read(lambda connection: reading.layouts(connection, session_id))
+        return self._file.read(lambda c: reading.layouts_in(c, reading.key_of(c, session_id)))
 
     def daily_usage(self, *, since: float = 0.0) -> list[DailyUsage]:
         return self._file.read(lambda connection: reading.daily_usage(connection, since))
@@ -113,6 +116,12 @@ class SqliteSessionStore:
     def delete(self, session_id: str) -> None:
         now = self._clock()
         self._file.write(lambda connection: keeping.delete(connection, session_id, now=now))
+
+    def forget(self, session_id: str, seqs: Iterable[int]) -> int:
+        now, wanted = self._clock(), tuple(seqs)
+        count = self._file.write(lambda connection: forgetting.forget(connection, session_id, wanted, now=now))
+        self._file.alone(forgetting.erase)
+        return count
 
     def limit(self, *, max_bytes: int | None = None, max_age_seconds: float | None = None) -> list[str]:
         now = self._clock()
@@ -139,6 +148,31 @@ class SqliteSessionStore:
             return id
 
         return list(iter(lambda: self._file.write(step), None))
+
+    # --- Recall -------------------------------------------------------------------------------------------------------
+
+    def unindexed(
+        self, session_id: str | None = None, *, limit: int = 1_000
+    ) -> list[tuple[SessionInfo, StoredMessage]]:
+        return self._file.read(lambda connection: recall.unindexed(connection, session_id, limit))
+
+    def index(self, documents: Sequence[Document]) -> None:
+        self._file.write(lambda connection: recall.index(connection, documents), is_durable=False)
+
+    def search(self, query: Query) -> list[Found]:
+        return self._file.read(lambda connection: recall.search(connection, query))
+
+    def unembedded(self, embedder: str, session_id: str | None = None, *, limit: int = 1_000) -> list[tuple[str, int]]:
+        return self._file.read(lambda connection: recall.unembedded(connection, embedder, session_id, limit))
+
+    def add_vectors(self, embedder: str, vectors: Iterable[tuple[str, int, bytes]]) -> None:
+        rows = tuple(vectors)
+        self._file.write(lambda connection: recall.add_vectors(connection, embedder, rows), is_durable=False)
+
+    def vectors(
+        self, embedder: str, session_id: str | None = None, *, after_row: int = 0
+    ) -> list[tuple[int, str, int, bytes]]:
+        return self._file.read(lambda connection: recall.vectors(connection, embedder, session_id, after_row))
 
     def close(self) -> None:
         self._file.close()

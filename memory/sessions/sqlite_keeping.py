@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from .encoding import storable
 from .lease import in_use, is_alive
+from .sqlite_blobs import drop_uses
 from .sqlite_reading import key_of, owner_of
+from .sqlite_recall import drop_recall
 
 _HELD = ("compressions", "layouts", "calls")
 
@@ -26,7 +28,7 @@ def delete(connection: sqlite3.Connection, session_id: str, *, now: float) -> No
     refuse_open(connection, [session], now=now)
     for table in _HELD:
         connection.execute(f"DELETE FROM {table} WHERE session = ?", (session,))
-    drop_blobs(connection, "session = ? AND kind = 'layout'", session)
+    drop_uses(connection, session, "layout", behind=0)
     connection.execute(
         "UPDATE sessions SET is_hidden = 1, title = '', config = '{}', state = '', owner_token = NULL, "
         "lease_until = 0 WHERE session = ?",
@@ -71,15 +73,6 @@ def refuse_open(connection: sqlite3.Connection, sessions: Iterable[int], *, now:
             raise in_use(id, owner)
 
 
-def drop_blobs(connection: sqlite3.Connection, condition: str, *values: object) -> None:
-    """Forget uses of blobs, and the blobs that nobody else uses."""
-    digests = connection.execute(f"SELECT DISTINCT digest FROM blob_uses WHERE {condition}", values).fetchall()
-    connection.execute(f"DELETE FROM blob_uses WHERE {condition}", values)
-    connection.executemany(
-        "DELETE FROM blobs WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM blob_uses WHERE digest = ?1)", digests
-    )
-
-
 def _is_open(connection: sqlite3.Connection, session: int, *, now: float) -> bool:
     owner, lease_until = owner_of(connection, session)
     return owner is not None and is_alive(owner, lease_until=lease_until, now=now)
@@ -94,7 +87,7 @@ def _prune(connection: sqlite3.Connection, session_id: str | None) -> None:
         if not is_hidden:
             return
         needed = _needed_seq(connection, session_id)
-        _drop_messages(connection, session, behind=needed or 0)
+        _drop_messages(connection, session, session_id, behind=needed or 0)
         if needed is None:
             connection.execute("DELETE FROM sessions WHERE session = ?", (session,))
         session_id = parent_id
@@ -112,6 +105,8 @@ def _needed_seq(connection: sqlite3.Connection, session_id: str) -> int | None:
     return None if row[0] is None else int(row[0])
 
 
-def _drop_messages(connection: sqlite3.Connection, session: int, *, behind: int) -> None:
-    drop_blobs(connection, "session = ? AND kind = 'message' AND number > ?", session, behind)
+def _drop_messages(connection: sqlite3.Connection, session: int, id: str, *, behind: int) -> None:
+    drop_recall(connection, session, id, behind=behind)
+    drop_uses(connection, session, "message", behind=behind)
     connection.execute("DELETE FROM messages WHERE session = ? AND seq > ?", (session, behind))
+    connection.execute("UPDATE sessions SET last_seq = min(last_seq, ?) WHERE session = ?", (behind, session))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import CorruptStorageError, UnknownSessionError
@@ -27,6 +27,7 @@ INFO = (
     "lease_until, config"
 )
 MESSAGE = "seq, role, tools, form, blobs, tokens, at, is_written, body, shown"
+_LAYOUT = "number, after_seq, reason, blobs, body"
 _AT_ONCE = 500
 """Values in one statement; SQLite of before 3.32 takes 999."""
 
@@ -96,7 +97,7 @@ def saved(connection: sqlite3.Connection, session_id: str) -> Saved:
         f"SELECT session, state, {INFO} FROM sessions WHERE id = ?", (session_id,)
     ).fetchone()
     newest = connection.execute(
-        "SELECT number, after_seq, reason, body FROM layouts WHERE session = ? ORDER BY number DESC LIMIT 1", (session,)
+        f"SELECT {_LAYOUT} FROM layouts WHERE session = ? ORDER BY number DESC LIMIT 1", (session,)
     ).fetchone()
     return Saved(info=info_of(info), state=state, layout=_layout(newest) if newest else None)
 
@@ -149,18 +150,21 @@ def messages_of(connection: sqlite3.Connection, session_id: str, seqs: Iterable[
     wanted = sorted(set(seqs))
     found: list[StoredMessage] = []
     for session, _, first, last in parts(connection, session_id):
-        here = [seq for seq in wanted if first <= seq <= last]
-        for start in range(0, len(here), _AT_ONCE):
-            found += _picked(connection, session, here[start : start + _AT_ONCE])
+        found += picked(connection, session, [seq for seq in wanted if first <= seq <= last])
     return found
 
 
-def _picked(connection: sqlite3.Connection, session: int, seqs: list[int]) -> list[StoredMessage]:
-    places = ", ".join("?" * len(seqs))
-    rows = connection.execute(
-        f"SELECT {MESSAGE} FROM messages WHERE session = ? AND seq IN ({places}) ORDER BY seq", (session, *seqs)
-    )
-    return [message_of(row) for row in rows]
+def picked(connection: sqlite3.Connection, session: int, seqs: Sequence[int]) -> list[StoredMessage]:
+    """Return messages of one session by their ascending numbers."""
+    found: list[StoredMessage] = []
+    for start in range(0, len(seqs), _AT_ONCE):
+        some = seqs[start : start + _AT_ONCE]
+        rows = connection.execute(
+            f"SELECT {MESSAGE} FROM messages WHERE session = ? AND seq IN ({', '.join('?' * len(some))}) ORDER BY seq",
+            (session, *some),
+        )
+        found += map(message_of, rows)
+    return found
 
 
 def blob(connection: sqlite3.Connection, digest: str) -> bytes:
@@ -182,22 +186,19 @@ def calls(connection: sqlite3.Connection, session_id: str) -> list[StoredCall]:
     return [_call(*row) for row in rows]
 
 
-def compressions(connection: sqlite3.Connection, session_id: str) -> list[StoredCompression]:
-    """Return the compressions of a session."""
+def compressions_in(connection: sqlite3.Connection, session: int) -> list[StoredCompression]:
+    """Return the compressions of the session of a number."""
     rows = connection.execute(
         "SELECT number, seq, at, first_ref, last_ref, digest, summary, event, plan FROM compressions "
         "WHERE session = ? ORDER BY number",
-        (key_of(connection, session_id),),
+        (session,),
     )
     return [_compression(row) for row in rows]
 
 
-def layouts(connection: sqlite3.Connection, session_id: str) -> list[StoredLayout]:
-    """Return the layouts of a session."""
-    rows = connection.execute(
-        "SELECT number, after_seq, reason, body FROM layouts WHERE session = ? ORDER BY number",
-        (key_of(connection, session_id),),
-    )
+def layouts_in(connection: sqlite3.Connection, session: int) -> list[StoredLayout]:
+    """Return the layouts of the session of a number."""
+    rows = connection.execute(f"SELECT {_LAYOUT} FROM layouts WHERE session = ? ORDER BY number", (session,))
     return [_layout(row) for row in rows]
 
 
@@ -298,10 +299,8 @@ def _call(number: int, seq: int, at: float, model: str | None, purpose: Any, *re
     )
 
 
-def _compression(
-    number: int, seq: int, at: float, first: str, last: str, digest: str, *texts: str
-) -> StoredCompression:
-    summary, event, plan = texts
+def _compression(row: Any) -> StoredCompression:
+    number, seq, at, first, last, digest, summary, event, plan = row
     return StoredCompression(
         number=number,
         seq=seq,
@@ -316,8 +315,8 @@ def _compression(
 
 
 def _layout(row: Any) -> StoredLayout:
-    number, after_seq, reason, body = row
-    return StoredLayout(number=number, after_seq=after_seq, reason=reason, body=body)
+    number, after_seq, reason, blobs, body = row
+    return StoredLayout(number=number, after_seq=after_seq, reason=reason, body=body, blobs=tuple(blobs.split()))
 
 
 def _usage(day: str, model: str | None, calls: int, sessions: int, *sums: Any) -> DailyUsage:

@@ -25,11 +25,10 @@ def _sessions(connection: sqlite3.Connection) -> None:
 
 
 def _recall(connection: sqlite3.Connection) -> None:
-    """The full-text index, and up to which message of each session it is complete."""
+    """The full-text index, and up to which message of a session each reader, the index or an embedder, is done."""
     require_fts5(connection)
-    for statement in RECALL_TABLES:
+    for statement in (*RECALL_TABLES, _MARKS):
         connection.execute(statement)
-    connection.execute("ALTER TABLE sessions ADD COLUMN indexed_seq INTEGER NOT NULL DEFAULT 0")
 
 
 def _vectors(connection: sqlite3.Connection) -> None:
@@ -97,7 +96,7 @@ _SESSIONS: Final = (
     CREATE TABLE messages (
         session INTEGER NOT NULL, seq INTEGER NOT NULL, role TEXT NOT NULL, tools TEXT NOT NULL, form TEXT NOT NULL,
         blobs TEXT NOT NULL, tokens INTEGER NOT NULL, at REAL NOT NULL, is_written INTEGER NOT NULL,
-        body TEXT NOT NULL, shown TEXT, UNIQUE (session, seq))
+        is_forgotten INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL, shown TEXT, UNIQUE (session, seq))
     """,
     """
     CREATE TABLE calls (
@@ -116,7 +115,7 @@ _SESSIONS: Final = (
     """
     CREATE TABLE layouts (
         session INTEGER NOT NULL, number INTEGER NOT NULL, after_seq INTEGER NOT NULL, reason TEXT NOT NULL,
-        body TEXT NOT NULL, UNIQUE (session, number))
+        blobs TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (session, number))
     """,
     "CREATE TABLE blobs (digest TEXT NOT NULL UNIQUE, content BLOB NOT NULL)",
     # What refers to a blob: the message `number`, or the layout `number`. A blob goes with the last of them.
@@ -135,10 +134,10 @@ _VECTORS: Final = (
         seq INTEGER NOT NULL, vector BLOB NOT NULL, UNIQUE (embedder, session, seq))
     """,
     "CREATE TABLE embedders (embedder INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-    # Up to which message of a session each embedder's vectors are complete.
-    """
-    CREATE TABLE embedded (
-        embedder INTEGER NOT NULL, session INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (embedder, session))
-        WITHOUT ROWID
-    """,
 )
+
+_MARKS: Final = """
+    CREATE TABLE recall_marks (
+        reader INTEGER NOT NULL, session INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (reader, session))
+        WITHOUT ROWID
+"""

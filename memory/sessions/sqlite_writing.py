@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from ..errors import SessionError
-from .encoding import blobs_of, dumped, storable
+from .encoding import dumped, storable
 from .lease import LEASE_SECONDS, in_use, is_alive
+from .sqlite_blobs import put_blobs, use_blobs, use_other_blobs
 from .sqlite_reading import key_of, owner_of, saved, unknown
 from .values import Owner, Saved, StoredCall, StoredCompression, StoredLayout, StoredMessage, Turn
 
@@ -25,7 +26,7 @@ def save(connection: sqlite3.Connection, turn: Turn, *, now: float) -> None:
             raise _not_owner(connection, turn)
     _update(connection, session, turn, now + LEASE_SECONDS)
     if turn.blobs:
-        connection.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", turn.blobs.items())
+        put_blobs(connection, turn.blobs)
     if turn.messages:
         _add_messages(connection, session, turn.messages)
     if turn.calls:
@@ -109,28 +110,25 @@ def _update(connection: sqlite3.Connection, session: int, turn: Turn, lease_unti
     )
 
 
-_ADD_MESSAGE = "INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_MESSAGE = (
+    "INSERT OR IGNORE INTO messages (session, seq, role, tools, form, blobs, tokens, at, is_written, body, shown) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _ADD_CALL = "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_COMPRESSION = "INSERT OR IGNORE INTO compressions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def _add_messages(connection: sqlite3.Connection, session: int, messages: Sequence[StoredMessage]) -> None:
     connection.executemany(_ADD_MESSAGE, [_message(session, one) for one in messages])
-    uses = [(session, "message", one.seq, digest) for one in messages for digest in one.blobs]
-    if uses:
-        connection.executemany("INSERT OR IGNORE INTO blob_uses VALUES (?, ?, ?, ?)", uses)
+    use_blobs(connection, session, messages)
 
 
 def _put_layout(connection: sqlite3.Connection, session: int, layout: StoredLayout) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?, ?, ?)",
-        (session, layout.number, layout.after_seq, layout.reason, layout.body),
+        "INSERT OR REPLACE INTO layouts (session, number, after_seq, reason, blobs, body) VALUES (?, ?, ?, ?, ?, ?)",
+        (session, layout.number, layout.after_seq, layout.reason, " ".join(layout.blobs), layout.body),
     )
-    connection.execute(
-        "DELETE FROM blob_uses WHERE session = ? AND kind = 'layout' AND number = ?", (session, layout.number)
-    )
-    uses = [(session, "layout", layout.number, digest) for digest in set(blobs_of(layout.body))]
-    connection.executemany("INSERT INTO blob_uses VALUES (?, ?, ?, ?)", uses)
+    use_other_blobs(connection, session, "layout", layout.number, layout.blobs)
 
 
 def _message(session: int, one: StoredMessage) -> tuple[object, ...]:
