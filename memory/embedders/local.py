@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -123,7 +124,8 @@ def _tokenizer(path: Path) -> Tokenizer:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise MissingDependencyError(f"LocalEmbedder needs tokenizers: {INSTALL}") from error
-    tokenizer = Tokenizer.from_file(str(path))
+    with _opening(path):
+        tokenizer = Tokenizer.from_file(str(path))
     # The file says 128 tokens and padding to as many, which suited the model's training.
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.no_padding()
@@ -140,9 +142,15 @@ def _session(path: Path, threads: int | None) -> Any:
     options.log_severity_level = 3
     # Threads that wait for work in a loop would take the cores from the agent between two texts.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
+    with _opening(path):
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors share no base class but this
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the errors of both packages share no base class but this
         raise EmbeddingError(f"cannot load {str(path)!r}; delete its folder, and it will be made again") from error
 
 
