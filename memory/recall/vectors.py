@@ -39,7 +39,7 @@ class VectorIndex:
     def add(self, rows: Iterable[tuple[str, int, Vector]]) -> None:
         """Append rows of (namespace, number, vector).
 
-        A number may come again, with the vectors of further passages of its text.
+        A number may come again: it is then as near as the nearest of its vectors.
 
         Raises:
             EmbeddingError: A vector has another size than the first one had. Rows before it may have been added.
@@ -59,8 +59,7 @@ class VectorIndex:
     ) -> dict[tuple[str, int], float]:
         """Return the cosine of the nearest by (namespace, number), the nearest first, of equals the higher number.
 
-        A number with several vectors is as near as the nearest of them. Unknown namespaces hold nothing; None
-        searches all.
+        Unknown namespaces hold nothing; None searches all.
 
         Raises:
             EmbeddingError: The vector has another size than those of the index.
@@ -156,7 +155,7 @@ def _nearest(filled: Mapping[str, tuple[Places, Numbers]], vector: Vector, limit
         best: dict[tuple[str, int], float] = {}
         for place in _best(similar, numbers, wanted):
             best.setdefault((names[owners[place]], int(numbers[place])), float(similar[place]))
-        # The best rows may be passages of few texts: look further down until enough texts are among them.
+        # The best rows may share a few numbers: look further down until enough are among them.
         if len(best) >= limit or wanted >= len(numbers):
             return dict(islice(best.items(), limit))
         wanted *= 4
