@@ -23,16 +23,16 @@ from .terms import query_terms, spoken_names
 SEQ_BITS: Final = 32
 """A document's number is `namespace's number << SEQ_BITS | seq`."""
 
-_READ_OF_A_TERM: Final = 1000
-_READ_IN_ALL: Final = 4000
-_RANKED: Final = 200
-_WITH_NEIGHBOURS: Final = 50
+_READ_OF_A_TERM: Final = 300
+_READ_IN_ALL: Final = 1200
+_RANKED: Final = 120
+_WITH_NEIGHBOURS: Final = 30
 _CONJOINED: Final = 4
-_MOST_TERMS: Final = 48
+_MOST_TERMS: Final = 40
 _MOST_SIMILAR: Final = 100
 _LITERALLY: Final = 40
-_NEWEST: Final = 64
-_NEWEST_BYTES: Final = 1 << 17
+_NEWEST: Final = 32
+_NEWEST_BYTES: Final = 1 << 16
 _AT_ONCE: Final = 500
 _UNMARKABLE: Final = Pattern(r"[^\w.:/@~+#-]")
 
@@ -76,9 +76,13 @@ class Search:
             mean_length=sum(scope.terms for scope in self._scopes) / self._documents,
             frequencies=frequencies,
         )
+        keys = {key_of(term): term for term in terms}
         chosen = dict.fromkeys([*self._chosen(terms, corpus), *self._similar()])
-        candidates = self._candidates([*chosen], terms)
-        for id in self._literal(candidates):
+        around = [id + step for id in [*chosen][:_WITH_NEIGHBOURS] for step in NEAR]
+        candidates = self._candidates([*dict.fromkeys([*chosen, *around])], keys)
+        literal = self._literal(candidates)
+        candidates |= self._candidates([id for id in literal if id not in candidates], keys)
+        for id in literal:
             candidates[id] = replace(candidates[id], is_literal=True)
         return rank([*candidates.values()], query=self._query, terms=terms, corpus=corpus)
 
@@ -128,14 +132,20 @@ class Search:
         for term in terms:
             ids = self._newest_with([term], limit=min(left, _READ_OF_A_TERM))
             left -= len(ids)
+            rarity = corpus.rarity(term)
             for id in ids:
-                weights[id] += corpus.rarity(term)
-        for together in _conjunctions(terms) if left <= 0 else ():
-            # Older documents that have several of the common words, which no reading of each alone has reached.
-            weight = sum(map(corpus.rarity, together))
-            for id in self._newest_with(together, limit=_RANKED):
-                weights[id] = max(weights[id], weight)
+                weights[id] += rarity
+            if left <= 0:
+                self._add_older(terms, corpus, weights)
+                break
         return nlargest(_RANKED, weights, key=lambda id: (weights[id], id))
+
+    def _add_older(self, terms: Sequence[str], corpus: Corpus, weights: dict[int, float]) -> None:
+        """Add older documents, that have several of words so common that reading of each alone has not reached them."""
+        for width in range(2, min(_CONJOINED, len(terms)) + 1):
+            weight = sum(map(corpus.rarity, terms[:width]))
+            for id in self._newest_with(terms[:width], limit=_RANKED):
+                weights[id] = max(weights.get(id, 0.0), weight)
 
     def _newest_with(self, terms: Sequence[str], *, limit: int) -> list[int]:
         match = _all_of([*terms, *self._marks])
@@ -147,22 +157,20 @@ class Search:
         ]
 
     def _similar(self) -> list[int]:
+        """Return the documents nearest by meaning, where they are in reach."""
         similarities = self._query.similarities
         names = {namespace for namespace, _ in similarities}
-        numbers = dict(self._rows_in("SELECT name, id FROM recall_namespaces WHERE name IN ({})", [*names]))
+        reach = names if self._query.namespaces is None else names.intersection(self._query.namespaces)
+        numbers = dict(self._rows_in("SELECT name, id FROM recall_namespaces WHERE name IN ({})", [*reach]))
         best = nlargest(_MOST_SIMILAR, similarities, key=lambda key: similarities[key])
         return [(numbers[name] << SEQ_BITS) + seq for name, seq in best if name in numbers]
 
     # --- what ranking needs to know of them ---------------------------------------------------------------------------
 
-    def _candidates(self, chosen: Sequence[int], terms: Sequence[str]) -> dict[int, Candidate]:
-        """Return the chosen documents and the neighbours of the first of them."""
-        around = [id + step for id in chosen[:_WITH_NEIGHBOURS] for step in NEAR]
-        keys = {term: key_of(term) for term in terms}
-        rows = self._rows_in(_DOCUMENTS, [*{*chosen, *around, *self._newest()}])
-        return {row[0]: self._candidate(row, keys) for row in rows}
+    def _candidates(self, ids: Sequence[int], keys: Mapping[int, str]) -> dict[int, Candidate]:
+        return {row[0]: self._candidate(row, keys) for row in self._rows_in(_DOCUMENTS, ids)}
 
-    def _candidate(self, row: Sequence[Any], keys: Mapping[str, int]) -> Candidate:
+    def _candidate(self, row: Sequence[Any], keys: Mapping[int, str]) -> Candidate:
         id, name, role, speaker, tools, at, burst, asks, length, counts = row
         return Candidate(
             namespace=name,
@@ -192,14 +200,15 @@ class Search:
         return _while_fits(sorted(rows, reverse=True)[:_NEWEST], _NEWEST_BYTES)
 
     def _literal(self, candidates: Mapping[int, Candidate]) -> list[int]:
-        """Return the candidates that contain the query as it stands: the shortest of those with all its words."""
+        """Return the documents that contain the query as it stands.
+
+        Looked at are the shortest candidates that have all its words, and the newest documents, for parts of words.
+        """
         wanted = self._query.text.strip().casefold()
-        if not wanted:
-            return []
         words = set(query_terms(wanted))
         whole = [id for id, one in candidates.items() if words and words <= one.counts.keys()]
         looked_at = {*nsmallest(_LITERALLY, whole, key=lambda id: candidates[id].length), *self._newest()}
-        rows = self._rows_in("SELECT id, text FROM recall_texts WHERE id IN ({})", [*looked_at])
+        rows = self._rows_in("SELECT id, text FROM recall_texts WHERE id IN ({})", [*looked_at]) if wanted else []
         return [id for id, text in rows if wanted in unpressed(text).casefold()]
 
     # --- SQL ----------------------------------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ def _looked_for(text: str) -> list[str]:
     terms = query_terms(text)
     if len(terms) > _MOST_TERMS:
         return sorted(terms, key=len, reverse=True)[:_MOST_TERMS]
-    return list(dict.fromkeys([*terms, *spoken_names(text)]))
+    return list(dict.fromkeys([*terms, *spoken_names(text)]))[:_MOST_TERMS]
 
 
 def marks(*, roles: Iterable[str], tools: Iterable[str]) -> list[str]:
@@ -248,10 +257,6 @@ def unpressed(stored: bytes) -> str:
 def _all_of(terms: Iterable[str]) -> str:
     """Return an FTS5 expression. Terms hold no quotation marks, and each is one token to the index's tokenizer."""
     return " AND ".join(f'"{term}"' for term in terms)
-
-
-def _conjunctions(terms: Sequence[str]) -> list[Sequence[str]]:
-    return [terms[:width] for width in range(2, min(_CONJOINED, len(terms)) + 1)]
 
 
 def _within(scope: _Scope, since: int | None, until: int | None) -> tuple[int, int]:

@@ -26,7 +26,7 @@ _SHARPNESS: Final = 1.5
 """Power of a word's rarity: a query may be thirty words, and the many common ones must not outweigh its one name."""
 _COVERAGE: Final = 0.5
 """So much of a score is for having the query's words at all, the rest for having them together."""
-_CALLS: Final = 0.5
+_CALLS: Final = 0.3
 """A call repeats what was known; what it brought stands in its result."""
 _SYSTEM: Final = 0.5
 """A system prompt names everything a little, and never left the context."""
@@ -42,12 +42,16 @@ _TOLD: Final = 1.5
 """For a message of the time that the query speaks of."""
 _NEWEST: Final = 1.5
 """For the newest candidate where the query asks for what is latest; the oldest gets 1."""
-_ORIGIN: Final = 1.0
-"""Share of a word's weight for the message that had it first: the others had it from there."""
+_ORIGIN: Final = 2.0
+"""Times a word's weight, for the message that had it first: the others had it from there."""
 _ORIGIN_SHARE: Final = 0.5
 """A word that more of the documents have came from nowhere in particular."""
 _COPY: Final = 0.5
 """For what stands above already in other words of the same length: a file that was read twice."""
+_LOOKED_AT: Final = 3
+"""Copies are looked for among so many times the results that are asked for."""
+_COPY_TERMS: Final = 100
+"""Shorter messages are alike by chance."""
 _BURST: Final = 0.3
 """Share of the weights of all words of the query that a stretch of talk has anywhere, for each of its messages."""
 _SHORT: Final = 20
@@ -107,9 +111,9 @@ def rank(candidates: Sequence[Candidate], *, query: Query, terms: Sequence[str],
         (one for one in candidates if _is_wanted(one, query)),
         key=lambda one: (-scores[_key(one)], -one.at, -one.seq),
     )
-    scored = _with_copies_lowered([(scores[_key(one)], one) for one in wanted if scores[_key(one)] > 0])
-    best = sorted(scored, key=lambda pair: -pair[0])[: max(0, query.limit)]
-    return [Found(namespace=one.namespace, seq=one.seq, score=score) for score, one in best]
+    some = [(scores[_key(one)], one) for one in wanted[: _LOOKED_AT * max(0, query.limit)]]
+    best = sorted(_with_copies_lowered([pair for pair in some if pair[0] > 0]), key=lambda pair: -pair[0])
+    return [Found(namespace=one.namespace, seq=one.seq, score=score) for score, one in best[: max(0, query.limit)]]
 
 
 def asks_something(text: str, tools: Sequence[str], role: str) -> bool:
@@ -131,8 +135,8 @@ def _with_copies_lowered(scored: Sequence[tuple[float, Candidate]]) -> list[tupl
     seen: set[object] = set()
     lowered = []
     for score, one in scored:
-        looks = (one.namespace, one.role, one.length, frozenset(one.counts.items()))
-        is_copy = looks in seen and bool(one.counts) and not one.is_literal
+        looks = (one.namespace, one.role, one.length, tuple(sorted(one.counts.items())))
+        is_copy = looks in seen and one.length >= _COPY_TERMS and not one.is_literal
         seen.add(looks)
         lowered.append((score * _COPY if is_copy else score, one))
     return lowered
