@@ -174,9 +174,9 @@ def _unpacked(value: Any, blob: Callable[[str], bytes]) -> Any:
         case "blob":
             return blob(value["sha256"])
         case "bytes":
-            return base64.b64decode(value["base64"])
+            return base64.b64decode(value["base64"], validate=True)
         case "surrogates":
-            return base64.b64decode(value["base64"]).decode("utf-8", "surrogatepass")
+            return base64.b64decode(value["base64"], validate=True).decode("utf-8", "surrogatepass")
         case "tuple":
             return tuple(_unpacked(item, blob) for item in value["items"])
         case "mapping":

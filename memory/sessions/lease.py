@@ -12,7 +12,7 @@ from ..errors import SessionInUseError
 from .values import Owner
 
 LEASE_SECONDS = 300.0
-"""How long an owner on another machine is believed to be alive after its last write. An owner on this machine is asked."""
+"""How long an owner on another machine is believed to be alive after its last write; one on this machine is asked."""
 
 
 def new_owner() -> Owner:
@@ -30,7 +30,7 @@ def is_alive(owner: Owner, *, lease_until: float, now: float) -> bool:
     """Return whether an owner still has what it acquired.
 
     A process of this machine has it for as long as it runs, and loses it the moment it ends, however it ends. One of
-    another machine cannot be asked: it has it until its lease runs out, and every write prolongs that.
+    another machine or container cannot be asked: it has it until its lease runs out, and every write prolongs that.
     """
     if owner.host == _host() and (is_running := _is_running(owner)) is not None:
         return is_running
@@ -44,12 +44,25 @@ def in_use(session_id: str, owner: Owner) -> SessionInUseError:
 
 def _is_running(owner: Owner) -> bool | None:
     """Return whether the owner's process runs; None where that cannot be found out."""
-    if owner.process_started:
-        return _started(owner.process_id) == owner.process_started
+    if not owner.process_started:
+        return _answers(owner.process_id)
+    boot, _, rest = owner.process_started.partition("/")
+    if boot != _boot():
+        return False  # the machine was started anew since
+    if rest.partition("/")[0] != _namespace():
+        return None  # a container of the same name, whose process numbers are its own
+    if (started := _started(owner.process_id)) is not None:
+        return started == owner.process_started
+    # Some systems hide the processes of other accounts; then only whether there is one can be asked.
+    return False if _answers(owner.process_id) is False else None
+
+
+def _answers(process_id: int) -> bool | None:
+    """Return whether there is a process of that number."""
     if sys.platform == "win32":  # there, `os.kill` would end the process that it asks
         return None
     try:
-        os.kill(owner.process_id, 0)
+        os.kill(process_id, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # somebody else's process, but a process
@@ -58,18 +71,31 @@ def _is_running(owner: Owner) -> bool | None:
 
 
 def _started(process_id: int) -> str | None:
-    """Return what tells a process from an earlier one of the same number, where the system says: boot and start time.
+    """Return what tells a process from others of its number, where the system says: boot, namespace, start time.
 
-    Source: proc(5), field 22 of /proc/[pid]/stat. The second field is a name in parentheses, which may hold spaces.
+    Source: proc(5), fields 3 and 22 of /proc/[pid]/stat. The second field is a name in parentheses, which may hold
+    spaces. A zombie keeps its number until its parent asks for it, but does nothing any more.
     """
     try:
         status = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return None
-    fields = status.rpartition(")")[2].split()
-    is_gone = fields[0] in ("Z", "X")  # a zombie holds its number until its parent asks for it
-    return None if is_gone else f"{boot}/{fields[19]}"
+    state, *fields = status.rpartition(")")[2].split()
+    return "ended" if state in ("Z", "X") else f"{_boot()}/{_namespace()}/{fields[18]}"
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _host() -> str:
