@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,17 @@ def print_table(console: Console, table: RenderableType) -> None:
         console.print(table)
     for line in captured.get().splitlines():
         console.out(line.rstrip(), highlight=False)
+
+
+def fit_last(console: Console, table: Table) -> None:
+    """Cut the last column of a table so that the others stay whole."""
+    widths = [max(cell_len(str(text)) for text in (column.header, *column.cells)) for column in table.columns[:-1]]
+    last = table.columns[-1]
+    last.no_wrap, last.overflow = True, "ellipsis"
+    last.max_width = max(_NARROWEST, console.width - sum(widths) - len(widths))
+
+
+_NARROWEST: Final = 12
 
 
 def print_pairs(console: Console, rows: Iterable[tuple[str, str]]) -> None:

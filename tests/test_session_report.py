@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +19,10 @@ from agent.session_report.reading import sent, undone
 from memory import TokenTracker
 from memory.sessions.values import Heading, SessionInfo, StoredCall, StoredCompression, StoredLayout, StoredMessage
 
-from .pages_read import Reader
+from .pages_read import Opened, Reader, launched_browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 DAY = datetime(2026, 11, 4, 12, tzinfo=UTC)
 AT = DAY.timestamp()
@@ -132,7 +136,14 @@ def test_a_compression_saves_in_each_request_that_followed_it() -> None:
 
     one = found.compressions[0]
     assert (one.after_request, one.requests_after, one.taken_tokens) == (9, 11, 3_500)
-    assert one.saved_usd == pytest.approx(0.011)
+    assert one.saved_usd == pytest.approx(3_500 * 11 * 3 / 1e6)
+
+
+def test_what_a_compression_saves_is_worth_the_cached_price_where_requests_read_from_the_cache() -> None:
+    found = account([call(n, 2 * n, cache_read_tokens=500) for n in range(1, 21)], [compression(seq=20)])
+
+    rates = TokenTracker().rates(MODEL, at=DAY)
+    assert found.compressions[0].saved_usd == pytest.approx(3_500 * 11 * rates.cache_read / 1e6)
 
 
 def test_a_compression_that_was_taken_back_saves_until_then() -> None:
@@ -272,12 +283,14 @@ def test_a_compression_tells_what_it_took_out_what_stands_for_it_and_what_it_sav
     html = written(account([call(n, 2 * n) for n in range(1, 21)], [compression()]))
 
     told = html[html.index('id="compressions"') : html.index('id="expenses"')]
-    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", told)[6:]
+    shown = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", told)[7:14]
+    assert shown == ["1", "9", "5.0k", "1.5k", "$0.00400", "$0.115", "r2-r7"]
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", told)[20:]
     assert cells[:6] == ["r2-r5", "summarised", "2", "1.5k", "0", "old"]
     assert cells[6:] == ["r6-r7", "masked", "1", "900", "100", "a long result"]
     assert "They read a file." in Reader(html).all_texts("pre")
     assert "$0.00400" in told
-    assert "$0.0110 at most, over the 11 requests that followed" in told
+    assert "$0.115 over the 11 requests that followed" in told
 
 
 def test_each_compression_is_marked_in_both_plots() -> None:
@@ -300,6 +313,15 @@ def test_an_expensive_message_says_which_it_is_and_how_it_begins() -> None:
     ]
 
 
+def test_the_totals_hold_what_it_would_have_cost_without_the_memory() -> None:
+    calls = [call(1, 1, cost_usd=0.25), call(2, 3, purpose="summary", cost_usd=0.5), call(3, 5, cost_usd=0.25)]
+
+    html = written(account_of(info(), calls, [], saved_usd=1.5))
+
+    assert "<dt>cost</dt><dd>$1.00</dd>" in html
+    assert "<dt>without memory</dt><dd>$2.00, prompt cache counted</dd>" in html
+
+
 def test_a_session_without_any_request_still_makes_a_page() -> None:
     html = written(account_of(info(), [], []))
 
@@ -316,4 +338,83 @@ def test_a_page_of_a_long_session_is_below_two_megabytes() -> None:
 
     assert len(html.encode()) < 2_000_000
     assert "The newest 300 of 10,000." in html
-    assert "The 60 of 200 that took out most." in html
+    assert "The 60 of 200 that took out most:" in html
+
+
+# --- In a browser -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched_browser() as launched:
+        yield launched
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "page.html"
+    summary = "<script>document.title = 'taken over'</script> " + "a_long_identifier_" * 40
+    found = account(compressions=[compression(n, 8 * n, summary) for n in range(1, 6)])
+    path.write_text(written(found), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("has_script", [True, False])
+def test_a_browser_shows_tables_and_plots_and_asks_nobody_for_anything(
+    browser: Browser, path: Path, has_script: bool
+) -> None:
+    opened = Opened(browser, path, java_script_enabled=has_script)
+
+    assert opened.page.title() == "Session Read every file"
+    assert opened.page.locator("table:visible").count() == 2 + 3
+    assert opened.page.locator("#compressions > .wide tbody tr").count() == 5
+    for name in ("context", "dollars"):
+        box = opened.page.locator(f"#{name}").bounding_box()
+        assert box is not None
+        assert min(box["width"] / 3, box["height"]) > 100
+    assert opened.complaints == []
+    assert opened.requests == [path.as_uri()]
+
+
+def test_folded_parts_open_by_the_keyboard(browser: Browser, path: Path) -> None:
+    opened = Opened(browser, path)
+
+    opened.page.locator("#requests summary").focus()
+    opened.page.keyboard.press("Enter")
+
+    assert opened.page.locator("#requests tbody tr").first.is_visible()
+
+
+def test_what_scrolls_within_the_page_can_be_reached_by_the_keyboard(browser: Browser, path: Path) -> None:
+    opened = Opened(browser, path)
+    opened.page.set_viewport_size({"width": 375, "height": 800})
+
+    unreachable = opened.page.evaluate(
+        """() => [...document.querySelectorAll("body *")].filter(one => {
+            const style = getComputedStyle(one);
+            const scrolls = one.scrollWidth > one.clientWidth + 1 && style.overflowX === "auto"
+                || one.scrollHeight > one.clientHeight + 1 && style.overflowY === "auto";
+            return scrolls && one.tabIndex < 0;
+        }).map(one => one.outerHTML.slice(0, 80))"""
+    )
+
+    assert unreachable == []
+
+
+@pytest.mark.parametrize("width", [320, 375, 1200])
+def test_the_page_never_scrolls_sideways_as_a_whole(browser: Browser, path: Path, width: int) -> None:
+    opened = Opened(browser, path)
+
+    opened.page.set_viewport_size({"width": width, "height": 800})
+
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_dark_scheme_is_followed_on_screen_and_not_in_print(browser: Browser, path: Path) -> None:
+    opened = Opened(browser, path, color_scheme="dark")
+    back = "getComputedStyle(document.body).backgroundColor"
+
+    on_screen = opened.page.evaluate(back)
+    opened.page.emulate_media(media="print", color_scheme="dark")
+
+    assert (on_screen, opened.page.evaluate(back)) == ("rgb(19, 23, 27)", "rgb(255, 255, 255)")

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from ..pages.document import figure
 from ..pages.markup import el, fill
-from ..pages.plots import Curve, along_the_run
+from ..pages.plots import Curve, along_the_run, thinned
 from ..pages.scales import percent, tokens, usd
 from .outcome import Compression, Outcome
 
@@ -19,8 +19,6 @@ _MOST_CURVES: Final = 160
 """Runs times policies that are shown one by one; the page stays below a megabyte."""
 _MOST_ROWS: Final = 12
 """Of compressions, for each policy of a run."""
-_BUCKETS: Final = 45
-"""Of a curve that has more points; each keeps its least and its greatest."""
 
 
 def runs_section(outcomes: Sequence[Outcome], series: Mapping[str, int]) -> Element:
@@ -108,7 +106,7 @@ def _tokens(one: Outcome, series: int) -> Curve:
     sizes = dict(points)
     marked = [(float(index), sizes[index]) for index in _indices(one.compressions) if index in sizes]
     marks = marked if len(marked) <= _MOST_ROWS * 2 else []  # a policy that changes every request marks none
-    return Curve(name=one.policy, series=series, points=_thinned(points), marks=tuple(marks))
+    return Curve(name=one.policy, series=series, points=thinned(points), marks=tuple(marks))
 
 
 def _dollars(one: Outcome, series: int) -> Curve:
@@ -118,27 +116,11 @@ def _dollars(one: Outcome, series: int) -> Curve:
     for step in one.steps:
         so_far += step.usd + (for_each if step.index in compressed else 0.0)
         points.append((float(step.index), so_far))
-    return Curve(name=one.policy, series=series, points=_thinned(points))
+    return Curve(name=one.policy, series=series, points=thinned(points))
 
 
 def _indices(compressions: Sequence[Compression]) -> list[int]:
     return list(dict.fromkeys(one.index for one in compressions))
-
-
-def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Return at most two points for each of the buckets, and the last one: peaks and valleys stay."""
-    if len(points) <= 2 * _BUCKETS:
-        return tuple(points)
-    size = len(points) / _BUCKETS
-    kept: list[tuple[float, float]] = []
-    for index in range(_BUCKETS):
-        bucket = points[int(index * size) : int((index + 1) * size)]
-        kept += sorted({min(bucket, key=_value), max(bucket, key=_value)})
-    return tuple(kept if kept[-1] == points[-1] else [*kept, points[-1]])
-
-
-def _value(point: tuple[float, float]) -> float:
-    return point[1]
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------

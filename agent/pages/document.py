@@ -24,7 +24,15 @@ def document(title: str, body: Element, *, script: str | None = None) -> str:
 def figure(title: str, words: str, plot: Element, key: Element | None = None) -> Element:
     """Return a plot with what it shows and how to read it; where it is too wide, it scrolls within itself."""
     caption = el("figcaption", el("strong", title), el("span", words))
-    return el("figure", caption, key, el("div", plot, class_="wide"))
+    return el("figure", caption, key, scrolling(plot, title))
+
+
+def scrolling(content: Element, label: str) -> Element:
+    """Return what may be wider than the page: it scrolls within itself, by the keyboard too.
+
+    Source: WCAG 2.1.1, https://www.w3.org/TR/WCAG22/#keyboard
+    """
+    return el("div", content, class_="wide", tabindex="0", role="region", aria_label=label)
 
 
 def counted(count: int, what: str) -> str:

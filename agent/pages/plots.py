@@ -16,6 +16,8 @@ from .scales import Scale, scale, token_ticks, tokens, usd, usd_ticks
 COLOURS: Final = 8
 LINE: Final = 16.0
 """Pixels that a line of text takes."""
+_BUCKETS: Final = 45
+"""Of a curve that has more points; each keeps its least and its greatest."""
 _DASHES: Final = (None, "7 3", "2 3")
 
 
@@ -70,6 +72,22 @@ def along_the_run(
     for curve, end in zip(curves, ends, strict=True):
         fill(plot, _curve(curve, x, y, end, usd if is_usd else tokens, step))
     return plot
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Return at most two points for each of the buckets, and the last one: peaks and valleys stay."""
+    if len(points) <= 2 * _BUCKETS:
+        return tuple(points)
+    size = len(points) / _BUCKETS
+    kept: list[tuple[float, float]] = []
+    for index in range(_BUCKETS):
+        bucket = points[int(index * size) : int((index + 1) * size)]
+        kept += sorted({min(bucket, key=_value), max(bucket, key=_value)})
+    return tuple(kept if kept[-1] == points[-1] else [*kept, points[-1]])
+
+
+def _value(point: tuple[float, float]) -> float:
+    return point[1]
 
 
 # --- Parts of a plot --------------------------------------------------------------------------------------------------

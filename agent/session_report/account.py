@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any
 
 from memory.sessions.values import SessionInfo, StoredCall, StoredCompression
 
-from .expenses import Expense
+from .expenses import Expense, input_prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ class Compression:
     requests_after: int
     """The requests that followed it while it stood."""
     saved_usd: float
-    """What those were cheaper by at the price of fresh input: with a prompt cache it was less."""
+    """What those would have cost more with what it took out: at the price of cached tokens where they read any."""
     is_undone: bool = False
     """It was taken back later; only what came before that counts."""
 
@@ -81,6 +82,9 @@ class Account:
     compressions: tuple[Compression, ...]
     expenses: tuple[Expense, ...]
     """The most expensive messages, the dearest first."""
+    saved_usd: float | None = None
+    """What the requests would have cost more without the memory, as its own books say, prompt cache counted; what the
+    summaries cost is not deducted. None: the books do not tell."""
 
     @cached_property
     def calls(self) -> tuple[StoredCall, ...]:
@@ -95,6 +99,11 @@ class Account:
         return sum(call.cost_usd for call in self.summary_calls)
 
     @property
+    def cost_without_memory_usd(self) -> float | None:
+        """What the requests would have cost without the memory."""
+        return None if self.saved_usd is None else self.cost_usd - self.summary_cost_usd + self.saved_usd
+
+    @property
     def input_tokens(self) -> int:
         return sum(call.input_tokens for call in self.calls)
 
@@ -103,9 +112,14 @@ class Account:
         return sum(call.output_tokens for call in self.calls)
 
     @property
+    def sent_tokens(self) -> int:
+        """Input of the loop's requests; that of the summaries is not in it."""
+        return sum(request.call.input_tokens for request in self.requests)
+
+    @property
     def cached_share(self) -> float:
-        """Of the input, what the provider read from its prompt cache: 0 to 1."""
-        return sum(call.cache_read_tokens for call in self.calls) / (self.input_tokens or 1)
+        """Of what the requests sent, what the provider read from its prompt cache: 0 to 1."""
+        return sum(request.call.cache_read_tokens for request in self.requests) / (self.sent_tokens or 1)
 
     @property
     def has_estimates(self) -> bool:
@@ -124,6 +138,7 @@ def account_of(
     expenses: Sequence[Expense] = (),
     *,
     undone: Mapping[int, int] | None = None,
+    saved_usd: float | None = None,
 ) -> Account:
     """Return the account of a session from its rows, as a store returns them.
 
@@ -133,26 +148,48 @@ def account_of(
         compressions: The session's own.
         expenses: What to say of messages.
         undone: The compressions that were taken back: the newest message then, by number.
+        saved_usd: What the memory's own books say that it saved.
     """
     undone = undone or {}
     sums = accumulate(call.cost_usd for call in calls)
     agents = [(call, so_far) for call, so_far in zip(calls, sums, strict=True) if call.purpose == "agent"]
     requests = [Request(number=n, call=call, usd_so_far=so_far) for n, (call, so_far) in enumerate(agents, start=1)]
+    run = _Run(requests)
     return Account(
         info=info,
         requests=tuple(requests),
         summary_calls=tuple(call for call in calls if call.purpose == "summary"),
-        compressions=tuple(_compression(one, requests, undone.get(one.number)) for one in compressions),
+        compressions=tuple(_compression(one, run, undone.get(one.number)) for one in compressions),
         expenses=tuple(expenses),
+        saved_usd=saved_usd,
     )
 
 
-def _compression(stored: StoredCompression, requests: Sequence[Request], undone_at: int | None) -> Compression:
+class _Run:
+    """The requests, as compressions look at them. Asked in O(log n)."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self._seqs = [request.call.seq for request in requests]
+        self._usd = [0.0, *accumulate(map(_price_of_old, requests))]
+
+    def count_before(self, seq: int | None) -> int:
+        """Return how many requests were made before a message was the newest one; None: all."""
+        return len(self._seqs) if seq is None else bisect_left(self._seqs, seq)
+
+    def usd_of_old_token(self, first: int, last: int) -> float:
+        """Return what one more token at the beginning of the requests `[first, last)` would have cost."""
+        return self._usd[last] - self._usd[first]
+
+
+def _price_of_old(request: Request) -> float:
+    cached, fresh = input_prices(request.call)
+    return cached if request.call.cache_read_tokens else fresh
+
+
+def _compression(stored: StoredCompression, run: _Run, undone_at: int | None) -> Compression:
     event = _object(stored.event)
-    before = sum(request.call.seq < stored.seq for request in requests)
-    after = sum(
-        stored.seq <= request.call.seq for request in requests if undone_at is None or request.call.seq < undone_at
-    )
+    before, end = run.count_before(stored.seq), run.count_before(undone_at)
+    taken = int(_number(event, "tokens_before")) - int(_number(event, "tokens_after"))
     return Compression(
         number=stored.number,
         at=stored.at,
@@ -168,8 +205,8 @@ def _compression(stored: StoredCompression, requests: Sequence[Request], undone_
         summary=stored.summary,
         summary_tokens=int(_number(event, "summary_tokens")),
         cost_usd=_number(event, "cost_usd"),
-        requests_after=after,
-        saved_usd=after * _number(event, "saved_usd_per_request"),
+        requests_after=end - before,
+        saved_usd=taken * run.usd_of_old_token(before, end),
         is_undone=undone_at is not None,
     )
 

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import accumulate
+from typing import Final
 
 from memory import TokenTracker
 from memory.sessions.values import StoredCall
 from memory.usage import Usage
 
-BESIDE = "beside"
+_TABLE: Final = TokenTracker()
+"""Asked for prices only; it remembers which entry a name means."""
+BESIDE: Final = "beside"
 """The key of what travels beside the messages with every request: system prompt and tools."""
 
 
@@ -85,11 +88,10 @@ def costs_of(
     for call in calls:
         by_start[bisect_right(starts, call.seq, key=_after) - 1].append(call)
     ledger = _Ledger()
-    tracker = TokenTracker()
     for index, of_start in by_start.items():
         line = _Line(starts[index], messages, beside_tokens, last_seq=of_start[-1].seq)
         for call in of_start:
-            line.charge(call, tracker)
+            line.charge(call)
         ledger.add(line)
     return sorted(ledger.costs(), key=lambda cost: (-cost.usd, -cost.sent_tokens))
 
@@ -114,12 +116,12 @@ class _Line:
         self._request_steps = [0] * (len(self.places) + 1)
         self._partly = [0.0] * len(self.places)
 
-    def charge(self, call: StoredCall, tracker: TokenTracker) -> None:
+    def charge(self, call: StoredCall) -> None:
         count = self._old_count + bisect_right(self._seqs, call.seq)
         counted = self._ends[count - 1]
         if not counted:
             return
-        cached_price, fresh_price = _prices(call, tracker)
+        cached_price, fresh_price = input_prices(call)
         stretch = call.input_tokens / counted
         cached_end = min(counted, call.cache_read_tokens / stretch) if stretch else 0.0
         within = bisect_right(self._ends, cached_end, hi=count)
@@ -166,11 +168,12 @@ class _Ledger:
             )
 
 
-def _prices(call: StoredCall, tracker: TokenTracker) -> tuple[float, float]:
+def input_prices(call: StoredCall) -> tuple[float, float]:
     """Return what a token of a call's input cost in USD: one that was read from the cache, and one that was not."""
     usage = _usage(call)
-    rates = tracker.rates(call.model, input_tokens=call.input_tokens, at=datetime.fromtimestamp(call.at, UTC))
-    by_table = tracker.cost_of(usage, model=call.model, at=datetime.fromtimestamp(call.at, UTC))
+    at = datetime.fromtimestamp(call.at, UTC)
+    rates = _TABLE.rates(call.model, input_tokens=call.input_tokens, at=at)
+    by_table = _TABLE.cost_of(usage, model=call.model, at=at)
     # The session may have been priced by a table of its own.
     factor = call.cost_usd / by_table / 1_000_000 if by_table else 0.0
     written, written_1h = call.cache_write_tokens, call.cache_write_1h_tokens

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Final
 from xml.etree.ElementTree import Element
 
 from ..pages.document import counted, document, figure
 from ..pages.markup import el, fill
-from ..pages.plots import Curve, along_the_run
+from ..pages.plots import Curve, along_the_run, thinned
 from ..pages.scales import percent, tokens, usd
 from ..pages.tables import table
 from .account import Account, Change, Compression
 from .wording import (
+    COMPRESSION_COLUMNS,
     HOW_EXPENSES,
     HOW_SAVED,
     REQUEST_COLUMNS,
@@ -21,15 +24,16 @@ from .wording import (
     compression_line,
     compression_words,
     expense_name,
+    span,
     title_of,
     totals,
-    when,
 )
 
 _MOST_REQUESTS: Final = 300
-"""Rows of the table of requests; of more, the newest."""
+"""Rows of the tables of requests and compressions; of more, the newest."""
 _MOST_COMPRESSIONS: Final = 60
 """Told in full; of more, those that took out most."""
+_MOST_UNFOLDED: Final = 3
 _MOST_SUMMARY_CHARACTERS: Final = 12_000
 _MOST_CHANGES: Final = 60
 
@@ -45,7 +49,7 @@ def page(account: Account, *, made_at: datetime | None = None) -> str:
 
 def _head(account: Account, made: datetime) -> list[Element]:
     info = account.info
-    known = [info.heading.model, info.heading.dialect, f"{when(info.created_at)} to {when(info.updated_at)} UTC"]
+    known = [info.heading.model, info.heading.dialect, span(info.created_at, info.updated_at)]
     branch = f"branch of {info.parent_id} from r{info.parent_seq}" if info.parent_id else None
     words = " · ".join(part for part in (info.id, *known, branch) if part)
     return [
@@ -66,12 +70,12 @@ def _totals(account: Account) -> Element:
 def _context(account: Account) -> Element:
     sizes = [(float(one.number), float(one.call.input_tokens)) for one in account.requests]
     cached = [(float(one.number), float(one.call.cache_read_tokens)) for one in account.requests]
-    curves = [Curve(name="sent", series=0, points=tuple(sizes), is_filled=True)]
+    curves = [Curve(name="sent", series=0, points=thinned(sizes), is_filled=True)]
     if any(size for _, size in cached):
-        curves.append(Curve(name="from cache", series=2, points=tuple(cached), is_filled=True))
+        curves.append(Curve(name="from cache", series=2, points=thinned(cached), is_filled=True))
     words = (
         f"Input tokens of {counted(len(sizes), 'request')}, at most {tokens(account.greatest_context)}; "
-        f"{percent(account.cached_share)} of all input came from the provider's cache."
+        f"{percent(account.cached_share)} of what they sent came from the provider's cache."
     )
     plot = along_the_run(
         curves, "context", "Tokens of each request", words, is_usd=False, step="request", events=_events(account)
@@ -81,9 +85,9 @@ def _context(account: Account) -> Element:
 
 def _dollars(account: Account) -> Element:
     so_far = tuple((float(one.number), one.usd_so_far) for one in account.requests)
-    curves = [Curve(name="all calls", series=1, points=so_far, is_filled=True)]
+    curves = [Curve(name="all calls", series=1, points=thinned(so_far), is_filled=True)]
     if account.summary_calls:
-        curves.append(Curve(name="summaries", series=3, points=_summary_dollars(account)))
+        curves.append(Curve(name="summaries", series=3, points=thinned(_summary_dollars(account))))
     words = f"{usd(account.cost_usd)} in the end, {usd(account.summary_cost_usd)} of that for summaries."
     plot = along_the_run(
         curves, "dollars", "Dollars so far", words, is_usd=True, step="request", events=_events(account)
@@ -91,11 +95,10 @@ def _dollars(account: Account) -> Element:
     return figure("Dollars so far", words, plot)
 
 
-def _summary_dollars(account: Account) -> tuple[tuple[float, float], ...]:
-    return tuple(
-        (float(one.number), sum(call.cost_usd for call in account.summary_calls if call.number < one.call.number))
-        for one in account.requests
-    )
+def _summary_dollars(account: Account) -> list[tuple[float, float]]:
+    numbers = [call.number for call in account.summary_calls]
+    sums = [0.0, *accumulate(call.cost_usd for call in account.summary_calls)]
+    return [(float(one.number), sums[bisect_left(numbers, one.call.number)]) for one in account.requests]
 
 
 def _events(account: Account) -> list[tuple[float, str]]:
@@ -111,15 +114,26 @@ def _upright(account: Account) -> str:
 
 def _compressions(account: Account) -> Element:
     section = el("section", el("h2", "Compressions"), id="compressions")
-    told = sorted(account.compressions, key=lambda one: -one.taken_tokens)[:_MOST_COMPRESSIONS]
-    if not told:
+    greatest = sorted(account.compressions, key=lambda one: -one.taken_tokens)[:_MOST_COMPRESSIONS]
+    if not greatest:
         return fill(section, el("p", "Nothing was taken out of the context."))
-    if len(told) < len(account.compressions):
-        fill(section, el("p", f"The {len(told)} of {len(account.compressions):,} that took out most."))
-    return fill(section, *map(_compression, sorted(told, key=lambda one: one.number)))
+    fill(section, _overview(account.compressions))
+    if len(greatest) < len(account.compressions):
+        fill(section, el("p", f"The {len(greatest)} of {len(account.compressions):,} that took out most:"))
+    unfolded = greatest[:_MOST_UNFOLDED]
+    for one in sorted(greatest, key=lambda one: one.number):
+        fill(section, _compression(one, is_unfolded=one in unfolded))
+    return section
 
 
-def _compression(one: Compression) -> Element:
+def _overview(compressions: Sequence[Compression]) -> Element:
+    rows = [[cell(one) for _, cell in COMPRESSION_COLUMNS] for one in compressions[-_MOST_REQUESTS:]]
+    left_out = len(compressions) - len(rows)
+    caption = f"The newest {len(rows):,} of {len(compressions):,}." if left_out else "All compressions."
+    return table(caption, [name for name, _ in COMPRESSION_COLUMNS], rows, texts={6})
+
+
+def _compression(one: Compression, *, is_unfolded: bool) -> Element:
     entries = [part for name, words in compression_words(one) for part in (el("dt", name), el("dd", words))]
     return el(
         "details",
@@ -128,7 +142,7 @@ def _compression(one: Compression) -> Element:
         _changes(one),
         *_summary(one),
         class_="run",
-        open="",
+        open="" if is_unfolded else None,
     )
 
 

@@ -43,11 +43,18 @@ def read_account(store: SessionStore, session_id: str) -> Account:
             for layout in layouts
         ],
         [(seq, _place(entry)) for seq, entry in entries.items()],
-        beside_tokens=_beside_tokens(saved.state),
+        beside_tokens=int(_number(saved.state, "size", "beside_tokens") or 0),
     )
     by_ref = {f"r{message.seq}": message for message in messages}
     expenses = [_expense(cost, by_ref, shelf) for cost in costs[:MOST_EXPENSES]]
-    return account_of(info, calls, store.compressions(session_id), expenses, undone=undone(layouts))
+    return account_of(
+        info,
+        calls,
+        store.compressions(session_id),
+        expenses,
+        undone=undone(layouts),
+        saved_usd=_number(saved.state, "accounts", "ledger", "saved_usd"),
+    )
 
 
 def sent(calls: Sequence[StoredCall], messages: Sequence[StoredMessage]) -> list[StoredCall]:
@@ -76,9 +83,12 @@ def undone(layouts: Sequence[StoredLayout]) -> dict[int, int]:
     return found
 
 
-def _beside_tokens(state: str) -> int:
-    size = json.loads(state).get("size")
-    return int(size.get("beside_tokens", 0)) if isinstance(size, dict) else 0
+def _number(state: str, *path: str) -> float | None:
+    """Return a figure of a memory's state; None where that has none there."""
+    value = json.loads(state)
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, (int, float)) else None
 
 
 def _place(entry: Entry) -> Place:

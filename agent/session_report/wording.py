@@ -20,6 +20,12 @@ def when(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
 
 
+def span(start: float, end: float) -> str:
+    """Return from when to when, in UTC; the day once where it is one."""
+    first, last = when(start), when(end)
+    return f"{first} to {last.removeprefix(first[:11])} UTC"
+
+
 def title_of(account: Account) -> str:
     """Return the session's title, or its id where it has none."""
     return account.info.heading.title or account.info.id
@@ -30,10 +36,13 @@ def totals(account: Account) -> list[tuple[str, str]]:
     estimate = ", partly estimated" if account.has_estimates else ""
     taken = sum(one.taken_tokens for one in account.compressions)
     summaries = f"{usd(account.summary_cost_usd)} in {counted(len(account.summary_calls), 'call')}"
+    without = account.cost_without_memory_usd
+    cached = percent(account.cached_share)
     return [
         ("cost", usd(account.cost_usd) + estimate),
-        ("of that, summaries", summaries),
-        ("input", f"{tokens(account.input_tokens)} tokens, {percent(account.cached_share)} from cache"),
+        *([] if without is None else [("without memory", f"{usd(without)}, prompt cache counted")]),
+        ("summaries", summaries),
+        ("input", f"{tokens(account.input_tokens)} tokens; {cached} of the requests' from cache"),
         ("output", f"{tokens(account.output_tokens)} tokens"),
         ("requests", f"{len(account.requests):,}, the largest with {tokens(account.greatest_context)} tokens"),
         ("compressions", f"{len(account.compressions):,}, {tokens(taken)} tokens taken out"),
@@ -54,7 +63,7 @@ def compression_words(one: Compression) -> list[tuple[str, str]]:
     written = {"model": "by a model", "extractive": "by extraction, without a model"}.get(one.method)
     summary = f"{tokens(one.summary_tokens)} tokens, written {written}" if written else "none was needed"
     saved = (
-        f"{usd(one.saved_usd)} at most, over the {counted(one.requests_after, 'request')} that followed"
+        f"{usd(one.saved_usd)} over the {counted(one.requests_after, 'request')} that followed"
         if one.requests_after
         else f"nothing: no request followed{' before it was taken back' if one.is_undone else ''}"
     )
@@ -111,13 +120,23 @@ REQUEST_COLUMNS: Final[tuple[Column, ...]] = (
     ("so far", lambda one: usd(one.usd_so_far)),
 )
 
+COMPRESSION_COLUMNS: Final[tuple[tuple[str, Callable[[Compression], str]], ...]] = (
+    ("compression", lambda one: f"{one.number:,}"),
+    ("after request", lambda one: f"{one.after_request:,}"),
+    ("before", lambda one: tokens(one.tokens_before)),
+    ("after", lambda one: tokens(one.tokens_after)),
+    ("cost", lambda one: usd(one.cost_usd)),
+    ("saved", lambda one: usd(one.saved_usd)),
+    ("messages", lambda one: f"{one.first_ref}-{one.last_ref}{', taken back' if one.is_undone else ''}"),
+)
+
 HOW_EXPENSES: Final = (
     "Each request's input dollars are divided among what was sent in it, by size; what the provider read from its "
     "cache is the beginning of a request and charged at the cached price. So a message's dollars are its tokens times "
-    "the requests in which it was sent, at the price that each of them had. What it cost to write an answer is not in "
-    "it."
+    "the requests in which it was sent, at the price that each of them had, without what the answers cost."
 )
 HOW_SAVED: Final = (
-    "The tokens that a compression took out, times the requests that followed, at the price of fresh input. Where the "
-    "provider would have read them from its cache, they would have cost less."
+    "The tokens that a compression took out, times the requests that followed: at the price of cached tokens where a "
+    "request read any from the cache, at that of fresh input else. What it costs that the provider's cache begins "
+    "anew behind a change is not deducted here; in the cost without memory it is."
 )

@@ -16,7 +16,7 @@ from memory.sessions.values import DailyUsage, SessionInfo
 
 from ..lines import harmless
 from ..pages.scales import percent, tokens, usd
-from ..printing import counted, plain_table, print_line, print_pairs, print_table
+from ..printing import counted, fit_last, plain_table, print_line, print_pairs, print_table
 from ..session_report.reading import excerpt_of
 from .views import Standing, View, cached_share, info_as_dict
 
@@ -33,12 +33,13 @@ def print_sessions(console: Console, sessions: Sequence[SessionInfo], place: str
     table.add_column("last written", no_wrap=True)
     for name in ("msgs", "context", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("title", no_wrap=True, overflow="ellipsis")
+    table.add_column("title")
     names = short_ids(sessions)
     for one in sessions:
         heading = one.heading
         figures = (f"{heading.last_seq:,}", tokens(heading.context_tokens), usd(heading.cost_usd))
         table.add_row(names[one.id], _local(one.updated_at), *figures, _words(_title(one)))
+    fit_last(console, table)
     print_table(console, table)
 
 
@@ -100,9 +101,10 @@ def _print_context(console: Console, context: Sequence[Standing]) -> None:
     for name in ("context", "is", "role"):
         table.add_column(name, no_wrap=True)
     table.add_column("tokens", justify="right", no_wrap=True)
-    table.add_column("begins", no_wrap=True, overflow="ellipsis")
+    table.add_column("begins")
     for one in context:
         table.add_row(one.ref, one.kind, one.role, f"{one.tokens:,}", _words(one.text))
+    fit_last(console, table)
     print_line(console, "")
     print_table(console, table)
 
@@ -178,7 +180,8 @@ def _grown(one: SessionInfo, below: defaultdict[str | None, list[SessionInfo]], 
 def _leaf(one: SessionInfo, name: str) -> Text:
     origin = f" from r{one.parent_seq}" if one.parent_id else ""
     count = counted(one.heading.last_seq, "message")
-    return Text(f"{name}{origin}  {_local(one.updated_at)}  {count}  {harmless(excerpt_of(one.heading.title))}")
+    words = f"{name}{origin}  {_local(one.updated_at)}  {count}  {harmless(excerpt_of(one.heading.title))}"
+    return Text(words, no_wrap=True, overflow="ellipsis")
 
 
 def print_usage(console: Console, usages: Sequence[DailyUsage]) -> None:
@@ -188,11 +191,12 @@ def print_usage(console: Console, usages: Sequence[DailyUsage]) -> None:
         return
     table = plain_table()
     table.add_column("day", no_wrap=True)
-    table.add_column("model", no_wrap=True, overflow="ellipsis")
-    for name in ("sessions", "calls", "input", "cached", "output", "cost", "summaries"):
+    for name in ("runs", "calls", "input", "cached", "output", "cost", "summaries"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("model")
     for one in usages:
-        table.add_row(one.day, Text(one.model or "unknown"), *_usage_cells(one))
+        table.add_row(one.day, *_usage_cells(one), Text(harmless(one.model or "unknown")))
+    fit_last(console, table)
     print_table(console, table)
     print_line(console, "")
     cost, summaries = sum(one.cost_usd for one in usages), sum(one.summary_cost_usd for one in usages)
