@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import CorruptStorageError, UnknownSessionError
+from ..recall.documents import Document, Found, Query
 from .encoding import storable
 from .postgres_connection import Connection
-from .postgres_errors import NO_SUCH_PARENT, RefusedError
+from .postgres_errors import NotOwnedError
+from .postgres_forgetting import forget
+from .postgres_house import delete, oldest, rename, used_bytes
+from .postgres_index import UNINDEXED, UNINDEXED_OF, add_documents
 from .postgres_reads import BY_ID, BY_PREFIX, BY_TITLE, DAILY_USAGE, LINE, MESSAGES, MESSAGES_OF, SESSIONS, own
 from .postgres_rows import saved_of, session_of, value_of
 from .postgres_schema import SESSIONS as MIGRATIONS
 from .postgres_schema import migrate
+from .postgres_search import Search
 from .postgres_turns import SAVED, give_up, refusal, take, unknown, write_turn
+from .postgres_vectors import PostgresVectors
 from .values import (
     DailyUsage,
     Owner,
@@ -66,6 +72,7 @@ class PostgresSessionStore:
             timeout_seconds=timeout_seconds,
             prepare=lambda connection: migrate(connection, "sessions", MIGRATIONS),
         )
+        self._vectors = PostgresVectors(self._connection)
         self._schema = schema
         self._clock: Callable[[], float | None] = clock or _by_the_server
 
@@ -80,9 +87,7 @@ class PostgresSessionStore:
             self._connection.write(
                 lambda transaction: write_turn(transaction, turn, now=now), is_durable=turn.is_durable
             )
-        except RefusedError as error:
-            if error.sqlstate == NO_SUCH_PARENT and turn.begins is not None:
-                raise unknown(str(turn.begins.parent_id), "a branch of it cannot begin") from error
+        except NotOwnedError as error:
             raise refusal(self._rows(SAVED, id=storable(turn.session_id), now=now), turn) from error
 
     def acquire(self, session_id: str, owner: Owner, *, takes_over: bool = False) -> Saved:
@@ -149,8 +154,94 @@ class PostgresSessionStore:
     def daily_usage(self, *, since: float = 0.0) -> list[DailyUsage]:
         return [value_of(DailyUsage, row) for row in self._rows(DAILY_USAGE, since=since)]
 
+    # --- Keeping house ------------------------------------------------------------------------------------------------
+
+    def rename(self, session_id: str, title: str) -> None:
+        self._connection.write(lambda transaction: rename(transaction, session_id, title))
+
+    def delete(self, session_id: str) -> None:
+        self._delete(session_id)
+
+    def forget(self, session_id: str, seqs: Iterable[int]) -> int:
+        wanted, now, has_vectors = [*seqs], self._clock(), self._vectors.is_there()
+        return self._connection.write(
+            lambda transaction: forget(transaction, session_id, wanted, has_vectors=has_vectors, now=now)
+        )
+
+    def limit(self, *, max_bytes: int | None = None, max_age_seconds: float | None = None) -> list[str]:
+        deleted: list[str] = []
+        if max_age_seconds is not None:
+            deleted += [id for id in self._oldest(max_age_seconds) if self._delete(id) is not None]
+        if max_bytes is not None:
+            deleted += self._shrink(max_bytes)
+        return deleted
+
+    # --- Recall -------------------------------------------------------------------------------------------------------
+
+    def unindexed(
+        self, session_id: str | None = None, *, limit: int = 1_000
+    ) -> list[tuple[SessionInfo, StoredMessage]]:
+        statement = UNINDEXED if session_id is None else UNINDEXED_OF
+        rows = self._rows(statement, id=session_id and storable(session_id), limit=limit)
+        return [(session_of(row), value_of(StoredMessage, row)) for row in rows]
+
+    def index(self, documents: Sequence[Document]) -> None:
+        if documents:
+            self._connection.write(lambda transaction: add_documents(transaction, documents), is_durable=False)
+
+    def search(self, query: Query) -> list[Found]:
+        return self._connection.write(lambda transaction: Search(transaction, query).found(), is_durable=False)
+
+    def unembedded(self, embedder: str, session_id: str | None = None, *, limit: int = 1_000) -> list[tuple[str, int]]:
+        return self._vectors.unembedded(embedder, session_id, limit)
+
+    def add_vectors(self, embedder: str, vectors: Iterable[tuple[str, int, bytes]]) -> None:
+        self._vectors.add(embedder, vectors)
+
+    def vectors(
+        self, embedder: str, session_id: str | None = None, *, after_row: int = 0
+    ) -> list[tuple[int, str, int, bytes]]:
+        return self._vectors.vectors(embedder, session_id, after_row)
+
+    def similar(
+        self, embedder: str, vector: bytes, *, namespaces: Sequence[str] | None = None, limit: int = 100
+    ) -> dict[tuple[str, int], float]:
+        """Return the cosine of the nearest messages by (session, number), the nearest first; exact.
+
+        The server compares, so no vector travels. What it returns is what `Query.similarities` wants.
+
+        Args:
+            embedder: Whose vectors.
+            vector: Of the query; little-endian float32.
+            namespaces: Ids of sessions; None takes all.
+            limit: How many, at most.
+        """
+        return self._vectors.similar(embedder, vector, namespaces, limit)
+
     def close(self) -> None:
         self._connection.close()
+
+    def _delete(self, session_id: str) -> int:
+        """Delete a session; return the bytes that it took."""
+        now, has_vectors = self._clock(), self._vectors.is_there()
+        return self._connection.write(
+            lambda transaction: delete(transaction, session_id, has_vectors=has_vectors, now=now)
+        )
+
+    def _oldest(self, max_age_seconds: float | None) -> list[str]:
+        now = self._clock()
+        return self._connection.write(lambda transaction: oldest(transaction, max_age_seconds=max_age_seconds, now=now))
+
+    def _shrink(self, max_bytes: int) -> list[str]:
+        """Delete one session at a time, each in a transaction of its own, so that those who write need not wait."""
+        has_vectors, deleted = self._vectors.is_there(), []
+        used = self._connection.write(lambda transaction: used_bytes(transaction, has_vectors=has_vectors))
+        for id in self._oldest(None) if used > max_bytes else ():
+            used -= self._delete(id)
+            deleted.append(id)
+            if used <= max_bytes:
+                break
+        return deleted
 
     def _rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
         return self._connection.read(statement, values)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import psycopg
 
 T = TypeVar("T")
-Row: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = dict[str, Any]
 Values: TypeAlias = Mapping[str, Any]
 
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -50,7 +50,7 @@ _SETTINGS: Final = """
 class Transaction:
     """What runs inside one transaction. Statements without an answer go out together, in one round trip."""
 
-    def __init__(self, cursor: psycopg.Cursor[dict[str, Any]], names: Callable[[str], bytes]) -> None:
+    def __init__(self, cursor: psycopg.Cursor[Row], names: Callable[[str], bytes]) -> None:
         self._cursor = cursor
         self._names = names
 
@@ -60,7 +60,7 @@ class Transaction:
     def run_each(self, statement: str, rows: Iterable[Values]) -> None:
         self._cursor.executemany(self._names(statement), rows)
 
-    def rows(self, statement: str, values: Values | None = None) -> list[dict[str, Any]]:
+    def rows(self, statement: str, values: Values | None = None) -> list[Row]:
         return self._cursor.execute(self._names(statement), values).fetchall()
 
     def count(self, statement: str, values: Values | None = None) -> int:
@@ -97,11 +97,11 @@ class Connection:
         self._timeout = f"{max(1, round(timeout_seconds * 1000))}ms"
         self._prepare = prepare
         self._is_prepared = False
-        self._open: psycopg.Connection[dict[str, Any]] | None = None
+        self._open: psycopg.Connection[Row] | None = None
         self._process_id = os.getpid()
         self._lock = RLock()
 
-    def read(self, statement: str, values: Values | None = None) -> list[dict[str, Any]]:
+    def read(self, statement: str, values: Values | None = None) -> list[Row]:
         """Return what one statement finds; one round trip."""
         query = self._named(statement)
         return self._attempted(lambda connection: connection.execute(query, values).fetchall())
@@ -121,7 +121,7 @@ class Connection:
         """
         settings = {"timeout": self._timeout, "is_durable": is_durable}
 
-        def attempt(connection: psycopg.Connection[dict[str, Any]]) -> T:
+        def attempt(connection: psycopg.Connection[Row]) -> T:
             with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
                 transaction = Transaction(cursor, self._named)
                 transaction.run(_SETTINGS, settings)
@@ -139,7 +139,7 @@ class Connection:
                 self._open.close()
             self._open = None
 
-    def _attempted(self, attempt: Callable[[psycopg.Connection[dict[str, Any]]], T]) -> T:
+    def _attempted(self, attempt: Callable[[psycopg.Connection[Row]], T]) -> T:
         with self._lock:
             for number in range(_ATTEMPTS):
                 is_used = self._is_connected()
@@ -153,7 +153,7 @@ class Connection:
                     sleep(0 if is_broken else _WAIT_SECONDS * number)
         raise AssertionError("the last attempt returns or raises")
 
-    def _connected(self) -> psycopg.Connection[dict[str, Any]]:
+    def _connected(self) -> psycopg.Connection[Row]:
         if not self._is_connected():
             # Prepared statements belong to one server connection, which a pooler may take away.
             self._open = self._psycopg.connect(

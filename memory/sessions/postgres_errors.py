@@ -18,9 +18,7 @@ from ..errors import (
 )
 
 NOT_OWNED: Final = "LP001"
-"""Our own: a turn came from a memory that does not own its session. Raised by `aloop.fence`."""
-NO_SUCH_PARENT: Final = "23503"
-"""foreign_key_violation: a branch begins of a session that is not there."""
+"""Our own: what `aloop.fence` raises."""
 REPEATABLE: Final = frozenset({"40001", "40P01"})
 """serialization_failure, deadlock_detected: nothing is wrong, the same again will do."""
 
@@ -60,22 +58,11 @@ _MEANINGS: Final[dict[str, tuple[type[StorageError], str]]] = {
 }
 
 
-class RefusedError(Exception):
-    """The tables do not take what was to be written: `NOT_OWNED` or `NO_SUCH_PARENT`. Never leaves the store."""
-
-    def __init__(self, sqlstate: str) -> None:
-        self.sqlstate = sqlstate
-        super().__init__(sqlstate)
+class NotOwnedError(Exception):
+    """A turn came from a memory that does not own its session. Never leaves the store."""
 
 
-def meaning(sqlstate: str | None, *, place: str, is_connecting: bool) -> StorageError | RefusedError:
-    """Return the error of ours; see `storage_error`."""
-    if sqlstate in (NOT_OWNED, NO_SUCH_PARENT):
-        return RefusedError(sqlstate)
-    return storage_error(sqlstate, place=place, is_connecting=is_connecting)
-
-
-def storage_error(sqlstate: str | None, *, place: str, is_connecting: bool) -> StorageError:
+def meaning(sqlstate: str | None, *, place: str, is_connecting: bool) -> StorageError | NotOwnedError:
     """Return the error of ours.
 
     Args:
@@ -83,6 +70,8 @@ def storage_error(sqlstate: str | None, *, place: str, is_connecting: bool) -> S
         place: Names the database without its password.
         is_connecting: The failure is about the connection, where there is no SQLSTATE.
     """
+    if sqlstate == NOT_OWNED:
+        return NotOwnedError(NOT_OWNED)
     if sqlstate is None:
         kind, says = _UNREACHABLE if is_connecting else _UNKNOWN
         return kind(f"{place} {says}; nothing was written")

@@ -7,7 +7,7 @@ from typing import Final
 from .postgres_rows import columns_of
 from .values import StoredMessage
 
-_LINE: Final = """
+LINE_OF: Final = """
     WITH RECURSIVE line AS (
         SELECT id, parent_id, parent_seq, last_seq AS newest, 0 AS depth
         FROM aloop.sessions WHERE id = %(id)s AND NOT is_deleted
@@ -17,11 +17,15 @@ _LINE: Final = """
         FROM line JOIN aloop.sessions parent ON parent.id = line.parent_id
     )
 """
-LINE: Final = f"{_LINE} SELECT id, newest FROM line ORDER BY depth DESC"
+"""Begins a statement: `line` has the session `id` and its ancestors, each with the messages of it that count."""
+LINE: Final = f"{LINE_OF} SELECT id, newest FROM line ORDER BY depth DESC"
 
-_OF_LINE: Final = f"""{_LINE}
-    SELECT {", ".join(f"m.{name}" for name in columns_of(StoredMessage))}
+ON_LINE: Final = """
     FROM line JOIN aloop.messages m ON m.session_id = line.id AND m.seq > line.parent_seq AND m.seq <= line.newest
+"""
+_OF_LINE: Final = f"""{LINE_OF}
+    SELECT {", ".join(f"m.{name}" for name in columns_of(StoredMessage))}
+    {ON_LINE}
 """
 MESSAGES: Final = f"""{_OF_LINE}
     WHERE m.seq >= %(first_seq)s AND m.seq <= coalesce(%(last_seq)s::bigint, 9223372036854775807) ORDER BY m.seq

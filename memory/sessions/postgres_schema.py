@@ -67,17 +67,12 @@ def _make_versions(transaction: Transaction) -> None:
         transaction.run("CREATE TABLE aloop.versions (part text PRIMARY KEY, version integer NOT NULL)")
 
 
-def _make_sessions(transaction: Transaction) -> None:
-    for statement in _SESSIONS:
-        transaction.run(statement)
-
-
 _SESSIONS: Final = (
     """
     CREATE TABLE aloop.sessions (
         id text COLLATE "C" PRIMARY KEY,
         -- ascending in the order in which they began
-        number bigint GENERATED ALWAYS AS IDENTITY,
+        number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
         created_at double precision NOT NULL,
         updated_at double precision NOT NULL,
         config text NOT NULL,
@@ -122,6 +117,8 @@ _SESSIONS: Final = (
         is_written boolean NOT NULL,
         shown text,
         is_indexed boolean NOT NULL DEFAULT false,
+        -- its words were taken away; nothing of it is to be found
+        is_forgotten boolean NOT NULL DEFAULT false,
         PRIMARY KEY (session_id, seq)
     )
     """,
@@ -129,7 +126,7 @@ _SESSIONS: Final = (
     "CREATE INDEX ON aloop.messages (session_id, seq) WHERE NOT is_indexed",
     """
     CREATE TABLE aloop.blobs (
-        digest text COLLATE "C" PRIMARY KEY,
+        digest text PRIMARY KEY,
         content bytea NOT NULL
     )
     """,
@@ -191,5 +188,72 @@ _SESSIONS: Final = (
     """,
 )
 
-SESSIONS: Final[tuple[Migration, ...]] = (_make_sessions,)
-"""What sessions need. Never change one that was released: add another."""
+_INDEX: Final = (
+    # What ranking must know of a session as a whole. A document's number is the session's, and its place in it.
+    """
+    CREATE TABLE aloop.namespaces (
+        number bigint PRIMARY KEY REFERENCES aloop.sessions (number) ON DELETE CASCADE,
+        documents bigint NOT NULL,
+        terms bigint NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE aloop.documents (
+        id bigint PRIMARY KEY,
+        role text NOT NULL,
+        speaker text NOT NULL,
+        tools text[] NOT NULL,
+        at double precision NOT NULL,
+        burst bigint NOT NULL,
+        asks boolean NOT NULL,
+        length bigint NOT NULL,
+        counts bytea NOT NULL,
+        content bytea NOT NULL
+    )
+    """,
+    # Apart from the documents, so that many of its rows are on one page. Terms as hashes of 32 bits.
+    """
+    CREATE TABLE aloop.terms (
+        id bigint PRIMARY KEY REFERENCES aloop.documents ON DELETE CASCADE,
+        keys integer[] NOT NULL
+    )
+    """,
+    # Without the list of what is not merged yet, which each search would have to read from end to end.
+    "CREATE INDEX ON aloop.terms USING gin (keys) WITH (fastupdate = off)",
+)
+
+_VECTORS: Final = (
+    """
+    CREATE TABLE aloop.embedders (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        name text NOT NULL UNIQUE
+    )
+    """,
+    """
+    CREATE TABLE aloop.vectors (
+        row bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        embedder bigint NOT NULL REFERENCES aloop.embedders,
+        session_id text COLLATE "C" NOT NULL,
+        seq bigint NOT NULL,
+        -- of as many dimensions as its embedder has
+        embedding pgvector.vector NOT NULL,
+        UNIQUE (embedder, session_id, seq),
+        FOREIGN KEY (session_id, seq) REFERENCES aloop.messages ON DELETE CASCADE
+    )
+    """,
+    "CREATE INDEX ON aloop.vectors (session_id, seq)",
+)
+
+
+def _runs(statements: Sequence[str]) -> Migration:
+    def migration(transaction: Transaction) -> None:
+        for statement in statements:
+            transaction.run(statement)
+
+    return migration
+
+
+SESSIONS: Final[tuple[Migration, ...]] = (_runs(_SESSIONS), _runs(_INDEX))
+"""What sessions need and finding their messages by words. Never change one that was released: add another."""
+VECTORS: Final[tuple[Migration, ...]] = (_runs(_VECTORS),)
+"""What vectors need, where pgvector is."""

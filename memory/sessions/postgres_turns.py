@@ -47,17 +47,15 @@ HOLD_BLOBS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('aloop.blobs'
 
 def write_turn(transaction: Transaction, turn: Turn, *, now: float | None) -> None:
     """Write all that is new; the statement that asks for the owner fails where it is another one by now."""
-    session = {"id": turn.session_id, "now": now, **owner_row(turn.owner)}
+    session = {"id": storable(turn.session_id), "now": now, **owner_row(turn.owner)}
     if turn.blobs:
         transaction.run(_SHARE_BLOBS)
     if turn.begins is not None:
         transaction.run(_BEGIN, session | _beginning(turn))
     transaction.run(_HEAD, session | _heading(turn))
     transaction.run("SELECT aloop.fence(%(id)s, %(owner_token)s)", session)
-    # In one order for all, so that two turns with the same blobs wait for each other instead of both.
-    blobs = [{"digest": digest, "content": turn.blobs[digest]} for digest in sorted(turn.blobs)]
-    _write(transaction, _BLOBS, blobs)
-    of = {"session_id": turn.session_id}
+    put_blobs(transaction, turn.blobs)
+    of = {"session_id": session["id"]}
     _write(transaction, _MESSAGES, [row_of(one, **of) for one in turn.messages])
     _write(transaction, _CALLS, [row_of(one, **of) for one in turn.calls])
     _write(transaction, _COMPRESSIONS, [row_of(one, **of) for one in turn.compressions])
@@ -91,17 +89,24 @@ def give_up(transaction: Transaction, session_id: str, owner: Owner) -> None:
     transaction.run(_GIVE_UP, {"id": storable(session_id), "token": owner.token})
 
 
+def is_open(row: Mapping[str, Any]) -> bool:
+    """Return whether somebody has the session of a row (with `now`) open."""
+    owner = owner_of(row)
+    return owner is not None and is_alive(owner, lease_until=row["lease_until"], now=row["now"])
+
+
 def check_not_open(row: Mapping[str, Any]) -> None:
     """Raise `SessionInUseError` if somebody has the session of a row (with `now`) open."""
     owner = owner_of(row)
-    if owner is not None and is_alive(owner, lease_until=row["lease_until"], now=row["now"]):
+    if owner is not None and is_open(row):
         raise in_use(row["id"], owner)
 
 
 def refusal(rows: Sequence[Mapping[str, Any]], turn: Turn) -> SessionError:
     """Return why a turn was not taken, given the row of its session as it is now."""
     if not rows:
-        return unknown(turn.session_id)
+        why = "" if turn.begins is None or turn.begins.parent_id is None else "it or its parent was deleted"
+        return unknown(turn.session_id, why)
     owner = owner_of(rows[0])
     if owner is None:
         return SessionError(f"the session {turn.session_id} was given up by its owner; resume it to write to it")
@@ -114,12 +119,18 @@ def unknown(session: str, why: str = "") -> UnknownSessionError:
     return UnknownSessionError(f"{session!r}: {says}; `aloop sessions list` names those that are there")
 
 
+def put_blobs(transaction: Transaction, blobs: Mapping[str, bytes]) -> None:
+    """Keep blobs; those that are there already stay as they are."""
+    # In one order for all, so that of two turns with the same blobs one waits for the other, not each for the other.
+    _write(transaction, _BLOBS, [{"digest": digest, "content": blobs[digest]} for digest in sorted(blobs)])
+
+
 def _beginning(turn: Turn) -> dict[str, object]:
     assert turn.begins is not None
     return {
         "created_at": turn.begins.created_at,
         "config": to_text(turn.begins.config),
-        "parent_id": turn.begins.parent_id,
+        "parent_id": turn.begins.parent_id and storable(turn.begins.parent_id),
         "parent_seq": turn.begins.parent_seq,
     }
 
@@ -154,8 +165,10 @@ _FIRST_WINS: Final = "ON CONFLICT DO NOTHING"
 _BEGIN: Final = f"""
     INSERT INTO aloop.sessions (id, created_at, updated_at, config, parent_id, parent_seq, title, last_seq,
         context_tokens, total_tokens, cost_usd, compression_count, state, {", ".join(_OWNER)}, lease_until)
-    VALUES (%(id)s, %(created_at)s, 0, %(config)s, %(parent_id)s, %(parent_seq)s, '', 0, 0,
-        0, 0, 0, '', {", ".join(f"%({name})s" for name in _OWNER)}, 0)
+    SELECT %(id)s, %(created_at)s, 0, %(config)s, %(parent_id)s, %(parent_seq)s, '', 0, 0,
+        0, 0, 0, '', {", ".join(f"%({name})s" for name in _OWNER)}, 0
+    WHERE %(parent_id)s::text IS NULL
+        OR EXISTS (SELECT FROM aloop.sessions WHERE id = %(parent_id)s AND NOT is_deleted FOR SHARE)
     ON CONFLICT DO NOTHING
 """
 _HEAD: Final = f"""

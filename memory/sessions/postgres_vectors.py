@@ -1,0 +1,182 @@
+"""Vectors in Postgres, as pgvector's own type: the server compares them, so that no worker need load them all.
+
+The comparison is exact, of each row of the sessions asked for. An HNSW index would find the nearest of all faster,
+misses some, and does not filter: of one session it gives what is left of the nearest of all, until pgvector goes on
+reading (`hnsw.iterative_scan`, https://github.com/pgvector/pgvector#iterative-index-scans, 2026-11), which takes longer
+than the session's own rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from ..errors import StorageError, StorageReadOnlyError
+from .encoding import storable
+from .postgres_connection import Connection, Transaction
+from .postgres_reads import LINE_OF, ON_LINE
+from .postgres_schema import VECTORS, migrate
+
+_OLDEST: Final = (0, 8)
+_HOW: Final = (
+    "vectors need pgvector 0.8 or later in this database: have `CREATE EXTENSION vector` run by an account that may "
+    "(docs/postgres.md), or do without an embedder; sessions and recall by words work without it"
+)
+
+
+class PostgresVectors:
+    """The tables of vectors, made when the first vectors come, so that sessions alone need no pgvector."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_ready = False
+
+    def unembedded(self, embedder: str, session_id: str | None, limit: int) -> list[tuple[str, int]]:
+        values = {"embedder": storable(embedder), "id": session_id and storable(session_id), "limit": limit}
+        statement = _MISSING if self.is_there() else _EVERY
+        rows = self._connection.read(statement.format(*(_LINE if session_id is not None else _ALL)), values)
+        return [(row["session_id"], row["seq"]) for row in rows]
+
+    def add(self, embedder: str, vectors: Iterable[tuple[str, int, bytes]]) -> None:
+        name = storable(embedder)
+        rows = [
+            {"embedder": name, "id": storable(id), "seq": seq, "embedding": _as_text(vector)}
+            for id, seq, vector in vectors
+        ]
+        if not rows:
+            return
+        if not self.is_there():
+            self._make()
+
+        def write(transaction: Transaction) -> None:
+            transaction.run(_NAME, {"embedder": name})
+            transaction.run_each(_ADD, rows)
+
+        self._connection.write(write)
+
+    def vectors(self, embedder: str, session_id: str | None, after_row: int) -> list[tuple[int, str, int, bytes]]:
+        if not self.is_there():
+            return []
+        values = {"embedder": storable(embedder), "id": session_id and storable(session_id), "after": after_row}
+        rows = self._connection.read(_VECTORS.format(*(_LINE if session_id is not None else _ALL)), values)
+        return [(row["row"], row["session_id"], row["seq"], _as_bytes(row["embedding"])) for row in rows]
+
+    def similar(
+        self, embedder: str, vector: bytes, namespaces: Sequence[str] | None, limit: int
+    ) -> dict[tuple[str, int], float]:
+        if not self.is_there():
+            return {}
+        values = {
+            "embedder": storable(embedder),
+            "vector": _as_text(vector),
+            "is_everywhere": namespaces is None,
+            "names": [storable(name) for name in namespaces or ()],
+            "limit": limit,
+        }
+        rows = self._connection.read(_SIMILAR, values)
+        return {(row["session_id"], row["seq"]): row["similarity"] for row in rows}
+
+    def is_there(self) -> bool:
+        """Return whether there are tables, made by whomever; and know where pgvector is."""
+        if not self._is_ready:
+            [row] = self._connection.read(_THERE)
+            if row["schema"] is not None:
+                self._connection.find_vectors(row["schema"])
+            self._is_ready = row["has_tables"]
+        return self._is_ready
+
+    def _make(self) -> None:
+        [row] = self._connection.read(_THERE)
+        if row["schema"] is None:
+            self._make_extension()
+            [row] = self._connection.read(_THERE)
+        if tuple(map(int, row["version"].split(".")[:2])) < _OLDEST:
+            raise StorageError(f"pgvector {row['version']} is too old: {_HOW}")
+        self._connection.find_vectors(row["schema"])
+        migrate(self._connection, "vectors", VECTORS)
+        self._is_ready = True
+
+    def _make_extension(self) -> None:
+        try:
+            self._connection.write(lambda transaction: transaction.run("CREATE EXTENSION IF NOT EXISTS vector"))
+        except StorageReadOnlyError as error:
+            raise StorageReadOnlyError(f"this account may not add pgvector to the database: {_HOW}") from error
+        except StorageError as error:
+            raise StorageError(f"pgvector could not be added to the database: {_HOW}") from error
+
+
+def _as_text(vector: bytes) -> str:
+    """Return little-endian float32 as pgvector reads it; exact, since Python writes out every digit that counts."""
+    return f"[{','.join(map(repr, _numbers(vector, 'little')))}]"
+
+
+def _as_bytes(sent: bytes) -> bytes:
+    """Return what `vector_send` gives as little-endian float32. It is big-endian, behind two numbers of 16 bits.
+
+    Source: https://github.com/pgvector/pgvector/blob/v0.8.0/src/vector.c, `vector_send`, 2026-11.
+    """
+    numbers = _numbers(sent[4:], "big")
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _numbers(content: bytes, order: str) -> array[float]:
+    numbers = array("f", content)
+    if sys.byteorder != order:
+        numbers.byteswap()
+    return numbers
+
+
+_THERE: Final = """
+    SELECT to_regclass('aloop.vectors') IS NOT NULL AS has_tables,
+        (SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector') AS schema,
+        (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS version
+"""
+_ALL: Final = ("", "FROM aloop.messages m", "m.session_id, m.seq")
+_LINE: Final = (LINE_OF, ON_LINE, "m.seq")
+_EVERY: Final = """{0}
+    SELECT m.session_id, m.seq {1} WHERE NOT m.is_forgotten ORDER BY {2} LIMIT %(limit)s
+"""
+_MISSING: Final = """{0}
+    SELECT m.session_id, m.seq {1}
+    WHERE NOT m.is_forgotten AND NOT EXISTS (
+        SELECT FROM aloop.vectors v JOIN aloop.embedders e ON e.number = v.embedder
+        WHERE e.name = %(embedder)s AND v.session_id = m.session_id AND v.seq = m.seq
+    )
+    ORDER BY {2} LIMIT %(limit)s
+"""
+_NAME: Final = """
+    INSERT INTO aloop.embedders (name) SELECT %(embedder)s
+    WHERE NOT EXISTS (SELECT FROM aloop.embedders WHERE name = %(embedder)s) ON CONFLICT DO NOTHING
+"""
+# What was deleted or forgotten meanwhile is left out; whoever does so waits for the lock, or is waited for.
+_ADD: Final = """
+    INSERT INTO aloop.vectors (embedder, session_id, seq, embedding)
+    SELECT e.number, m.session_id, m.seq, %(embedding)s::pgvector.vector
+    FROM aloop.embedders e, aloop.messages m
+    WHERE e.name = %(embedder)s AND m.session_id = %(id)s AND m.seq = %(seq)s AND NOT m.is_forgotten
+    FOR SHARE OF m
+    ON CONFLICT DO NOTHING
+"""
+_VECTORS: Final = """{0}
+    SELECT v.row, v.session_id, v.seq, pgvector.vector_send(v.embedding) AS embedding
+    {1} JOIN aloop.vectors v ON v.session_id = m.session_id AND v.seq = m.seq
+    JOIN aloop.embedders e ON e.number = v.embedder
+    WHERE e.name = %(embedder)s AND v.row > %(after)s ORDER BY v.row
+"""
+# A row may hold the vectors of several passages, one behind the other: a message is as near as the nearest of them.
+_SIMILAR: Final = """
+    WITH query AS MATERIALIZED (
+        SELECT q AS vector, pgvector.vector_dims(q) AS size FROM (SELECT %(vector)s::pgvector.vector AS q) given
+    )
+    SELECT v.session_id, v.seq, max(
+        1 - (pgvector.subvector(v.embedding, part * size + 1, size) OPERATOR(pgvector.<=>) query.vector)
+    ) AS similarity
+    FROM query, aloop.vectors v, generate_series(0, pgvector.vector_dims(v.embedding) / size - 1) part
+    WHERE v.embedder = (SELECT number FROM aloop.embedders WHERE name = %(embedder)s)
+        AND (%(is_everywhere)s OR v.session_id = ANY(%(names)s)) AND pgvector.vector_dims(v.embedding) %% size = 0
+    GROUP BY v.session_id, v.seq ORDER BY similarity DESC, v.session_id, v.seq LIMIT %(limit)s
+"""
