@@ -131,10 +131,20 @@ class BaseAgent:
         await self.memory.finish_background()
 
     async def begin(self, task: str) -> None:
-        """Add the task to the conversation, and before the first one the system prompt."""
+        """Add the task to the conversation, and before the first one the system prompt.
+
+        Calls that a crash left without a result get one that says so: the conversation goes on from there.
+        """
+        await self._close_calls()
         if self.system_prompt and not self._system_beside and not self.memory.short_term:
             await self.memory.add_message(LLMMessage("system", self.system_prompt))
         await self.memory.add_message(self._dialect.write_user(task))
+
+    async def _close_calls(self) -> None:
+        calls = self.memory.open_calls
+        results = [ToolResult(call_id=call.id, name=call.name, text=_INTERRUPTED, is_error=True) for call in calls]
+        if calls:
+            await self._remember(calls, results)
 
     async def think(self) -> LLMResponse:
         """Ask the model once, and remember nothing yet: `act` or `conclude` does.
@@ -259,5 +269,7 @@ def _result_of(call: ToolCall, task: asyncio.Task[ToolResult]) -> ToolResult:
     if task.done() and not task.cancelled() and task.exception() is None:
         return task.result()
     task.cancel()
-    text = "Interrupted before it had a result; what it had done until then is not known."
-    return ToolResult(call_id=call.id, name=call.name, text=text, is_error=True)
+    return ToolResult(call_id=call.id, name=call.name, text=_INTERRUPTED, is_error=True)
+
+
+_INTERRUPTED = "Interrupted before it had a result; what it had done until then is not known."

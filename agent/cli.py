@@ -215,6 +215,12 @@ def run_command(
     allow_commands: AllowCommands = None,
     root: Annotated[Path, typer.Option("--root", help="The folder it works in.", show_default=False)] = Path(),
     system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="A system prompt of your own.")] = None,
+    session: Annotated[
+        str | None, typer.Option("--session", metavar="SESSION", help="Go on in this session; latest is the last one.")
+    ] = None,
+    is_saved: Annotated[
+        bool, typer.Option("--save/--no-session", help="Keep the conversation as a session.", show_default=False)
+    ] = True,
     strategy: Strategy = None,
     threshold: Threshold = None,
     max_context: MaxContext = None,
@@ -246,6 +252,8 @@ def run_command(
         memory=load(**_given(strategy, threshold, max_context, preset, max_cost)),
         root=root,
         system=system,
+        session=session,
+        is_saved=_saved(session, is_saved),
     )
     if as_json:
         report = run.run_task(order, run.Silence())
@@ -363,6 +371,12 @@ def config_command(
 
 
 # --- What the commands share ------------------------------------------------------------------------------------------
+
+
+def _saved(session: str | None, is_saved: bool) -> bool:
+    if session is not None and not is_saved:
+        raise ConfigError("--session names a session and --no-session wants none; give one of them", field="session")
+    return is_saved
 
 
 def _task(task: str | None, words: list[str]) -> str:

@@ -154,6 +154,17 @@ class Screen:
             self._print(
                 "The model was answering when it was interrupted; what that costs is estimated here, or missing."
             )
+        self._tell_session(report)
+
+    def _tell_session(self, report: RunReport) -> None:
+        if report.session_id is None or not report.steps:
+            return
+        unsaved = report.stats["unsaved_count"]
+        if unsaved:
+            told = f"warning: the session could not be saved; {unsaved} messages are lost with this process"
+            self._errors.print(Text(self._plain(told), style="red"), soft_wrap=True)
+        else:
+            self._print(f'Session {report.session_id}: go on with aloop run --session latest --task "..."')
 
     # --- Lines --------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from config import Loaded, LoadedAgent
 from memory import MemoryConfig, MemoryManager
-from memory.errors import AgentMemoryError, ConfigError
+from memory.errors import AgentMemoryError, ConfigError, StorageError
 from memory.events import Event, OverBudget
 from memory.messages import DialectName, ToolCall, ToolResult, Wire
+from memory.sessions import open_store
 
 from .agent import SYSTEM_PROMPT, ReActAgent
 from .asking import Remarks, budget_problem, connected, problem_of
@@ -45,6 +47,10 @@ class Order:
     """The folder of the tools."""
     system: str | None = None
     """System prompt; None for the agent's own."""
+    session: str | None = None
+    """The session to go on in: an id, the beginning of one, a title, or `latest`; None for a new one."""
+    is_saved: bool = True
+    """Keep the conversation. Where, the settings say; `~/.aloop/sessions.db` if they do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +121,8 @@ class RunReport:
     steps: tuple[StepReport, ...]
     remarks: tuple[str, ...]
     """Requests that were repeated, and what else was logged of the model."""
+    session_id: str | None
+    """Under which the conversation is kept; None where it is not."""
     is_request_cut_off: bool
     """The model was answering when the run was interrupted: what its provider bills for that is an estimate at best."""
     stats: dict[str, Any]
@@ -132,6 +140,7 @@ class RunReport:
             "problem": self.problem,
             "steps": [step.as_dict() for step in self.steps],
             "remarks": list(self.remarks),
+            "session_id": self.session_id,
             "is_request_cut_off": self.is_request_cut_off,
             "statistics": self.stats,
         }
@@ -224,7 +233,10 @@ class _Run:
         self._watcher.on_begin(self._order, self._memory.config, [tool.name for tool in self._toolbox.tools])
         with interrupts(self._watcher.on_interrupt, self._watcher.on_kill) as taken, self._remarks.collected():
             async with self._model:
-                return await self._worked(taken)
+                report = await self._worked(taken)
+        with suppress(StorageError):  # it was told when it happened: the report has the event
+            self._memory.close()
+        return report
 
     async def _worked(self, taken: Interrupts) -> RunReport:
         try:
@@ -315,6 +327,7 @@ class _Run:
             problem=problem,
             steps=tuple(self._steps),
             remarks=tuple(self._remarks.texts),
+            session_id=self._memory.session_id,
             is_request_cut_off=end == "interrupted" and self._is_asking,
             stats=self._memory.get_stats(),
             exit_code=int(end != "answered") if exit_code is None else exit_code,
@@ -324,12 +337,18 @@ class _Run:
 
     def _new_memory(self) -> MemoryManager:
         llm = self._model if self._telemetry is None else TracedModel(self._model, self._telemetry)
+        config, order = _memory_config(self._order.memory), self._order
+        if not order.is_saved:
+            config = replace(config, session_db=None)
+        store = open_store(config.session_db) if order.is_saved else None
+        if order.session is not None:
+            memory = MemoryManager.resume(
+                order.session, config, llm, store=store, model=self._model.model, on_event=self._on_event
+            )
+            _refuse_other_format(memory, self._model.dialect)
+            return memory
         return MemoryManager(
-            _memory_config(self._order.memory),
-            llm,
-            dialect=self._model.dialect,
-            model=self._model.model,
-            on_event=self._on_event,
+            config, llm, dialect=self._model.dialect, model=self._model.model, store=store, on_event=self._on_event
         )
 
     def _new_agent(self) -> ReActAgent:
@@ -415,6 +434,18 @@ class _WatchedToolbox(Toolbox):
         """Return what a call of the newest answer came to."""
         ended = ToolResult(call_id=call.id, name=call.name, text="interrupted", is_error=True)
         return self._results.get(id(call), ended)
+
+
+def _refuse_other_format(memory: MemoryManager, dialect: DialectName) -> None:
+    """Raise ConfigError if a session's messages are in another format than the model's."""
+    if memory.dialect not in (None, dialect):
+        session_id = memory.session_id
+        memory.close()
+        raise ConfigError(
+            f"the session {session_id} is in the format {memory.dialect}, and this provider takes {dialect}; give the "
+            "provider that it was begun with",
+            field="session",
+        )
 
 
 def _refuse_file(root: Path) -> None:

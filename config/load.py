@@ -76,6 +76,7 @@ def load(
     layers = layers_of(project, home, os.environ if environ is None else environ)
     _refuse_unknown(arguments)
     given = strongest(layers)
+    _refuse_foreign_store({name: one for name, one in given.items() if name not in arguments})
     values = _typed(layers, given) | arguments
     memory = _checked(values, {name: one for name, one in given.items() if name not in arguments})
     origins = {name: one.source for name, one in given.items()} | dict.fromkeys(arguments, "argument")
@@ -107,6 +108,17 @@ def _refuse_unknown(arguments: Mapping[str, Any]) -> None:
 def strongest(layers: tuple[Layer, ...]) -> dict[str, Given]:
     """Return what counts, by field: the first of the layers that says something."""
     return {name: given for layer in reversed(layers) for name, given in layer.items()}
+
+
+def _refuse_foreign_store(given: Mapping[str, Given]) -> None:
+    """Raise ConfigError if a project's file, which comes with what one clones, sends conversations to a database."""
+    one = given.get("session_db")
+    if one is not None and one.is_from_project and "://" in one.text:
+        raise ConfigError(
+            f"{one.key} from {one.source}: a project's file can name a file for sessions and no database; say it in "
+            "~/.aloop/config or in the environment",
+            field="session_db",
+        )
 
 
 def _typed(layers: tuple[Layer, ...], given: Mapping[str, Given]) -> dict[str, Any]:

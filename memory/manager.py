@@ -21,7 +21,7 @@ from .events import Compressed, Event
 from .history import Standing
 from .intake import Intake
 from .llm import Result, Work, adrive, drive
-from .messages import DialectName
+from .messages import DialectName, ToolCall
 from .native import unwrap
 from .request_size import RequestSize
 from .sessions import opening
@@ -213,7 +213,7 @@ class MemoryManager:
         self._session = opened.attach(parts, self.config, self._emit)
         self._intake.journal = self._session.news
         # Whoever drops a memory without closing it leaves nothing unsaved, but its session would stay taken.
-        self._released = weakref.finalize(self, opening.give_up, opened)
+        self._released = weakref.finalize(self, opening.give_up_soon, opened)
 
     # --- One turn -----------------------------------------------------------------------------------------------------
 
@@ -339,6 +339,11 @@ class MemoryManager:
     def origins(self) -> list[Any | None]:
         """Return, beside each message of the context, the message as it was added; None where a summary stands."""
         return [None if e.kind is Kind.SUMMARY else e.as_added.message for e in self._window.entries]
+
+    @property
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        """The newest response's calls that wait for a result; after a crash, they must get one before anything else."""
+        return self._window.open_calls
 
     def set_fixed(self, *, system: object | None = None, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Say what now travels beside the messages with every request: it is counted, never changed.

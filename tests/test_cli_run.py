@@ -103,7 +103,7 @@ def test_a_task_is_done_with_every_provider(
 
 def test_without_a_terminal_each_step_is_plain_lines(aloop: Aloop, tmp_path: Path) -> None:
     with ProviderSimulator("openai_chat", READS_A_FILE) as server:
-        done = aloop(*asked(server))
+        done = aloop(*asked(server, "--no-session"))
 
     shown = done.out.replace(server.base_url, "http://server").replace(str(tmp_path.resolve()), "/work")
     assert shown == (
@@ -590,9 +590,8 @@ def test_an_interruption_is_shown_with_the_statistics(tmp_path: Path) -> None:
     assert (running.returncode, err) == (130, "error: interrupted\n")
     # More than the first request's 500 or so, if a piece of the second answer was there before the signal.
     assert "--- Memory Statistics ---\nTotal tokens: " in out
-    assert out.endswith(
-        "The model was answering when it was interrupted; what that costs is estimated here, or missing.\n"
-    )
+    assert "The model was answering when it was interrupted; what that costs is estimated here, or missing.\n" in out
+    assert out.endswith('go on with aloop run --session latest --task "..."\n')
 
 
 def test_a_second_interruption_ends_everything_at_once(tmp_path: Path) -> None:
