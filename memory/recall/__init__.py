@@ -4,14 +4,16 @@ It knows no sessions and no stores: a store hands it documents and a database co
 own on `terms_of`, `Candidate` and `rank`.
 """
 
-from .documents import Document, Found, Index, Query, document_of, searchable_text
+from .documents import Document, Found, Index, Query, document_of, embedded_text, searchable_text
 from .fts5 import SCHEMA, Fts5Index
 from .ranking import NEAR, Candidate, Corpus, asks_something, rank
 from .terms import query_terms, spoken_names, terms_of
+from .weights import WEIGHTS, Weights
 
 __all__ = [
     "NEAR",
     "SCHEMA",
+    "WEIGHTS",
     "Candidate",
     "Corpus",
     "Document",
@@ -19,8 +21,10 @@ __all__ = [
     "Fts5Index",
     "Index",
     "Query",
+    "Weights",
     "asks_something",
     "document_of",
+    "embedded_text",
     "query_terms",
     "rank",
     "searchable_text",

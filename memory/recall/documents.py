@@ -95,6 +95,11 @@ def document_of(reading: Reading, *, namespace: str, seq: int, at: float, speake
     )
 
 
+def embedded_text(document: Document) -> str:
+    """Return what to embed of a document: with its speaker's name, if any, for whose words they are is half of it."""
+    return f"{document.speaker}: {document.text}" if document.speaker else document.text
+
+
 def searchable_text(reading: Reading) -> str:
     """Return everything of a message that a person could look for, one part per line."""
     parts = [reading.text, reading.reasoning]

@@ -21,6 +21,7 @@ from .documents import Document, Found, Query
 from .fts5_search import SEQ_BITS, Search, marks, pressed, unpressed
 from .ranking import asks_something
 from .terms import terms_of
+from .weights import WEIGHTS, Weights
 
 SCHEMA: Final[tuple[str, ...]] = (
     "CREATE TABLE IF NOT EXISTS recall_namespaces ("
@@ -46,13 +47,14 @@ class Fts5Index:
     lock first, so that several processes may add to one file. Nothing is kept in memory between two calls.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, weights: Weights = WEIGHTS) -> None:
         """Make the tables where they are missing.
 
         Raises:
             MissingDependencyError: This build of SQLite has no FTS5.
         """
         self._connection = connection
+        self._weights = weights
         require_fts5(connection)
         for statement in SCHEMA:
             connection.execute(statement)
@@ -73,7 +75,7 @@ class Fts5Index:
         return -1 if newest is None else int(newest) - first
 
     def search(self, query: Query) -> list[Found]:
-        return Search(self._connection, query).found()
+        return Search(self._connection, query, self._weights).found()
 
     def remove(self, namespace: str, seqs: Sequence[int] | None = None) -> None:
         with self._transaction():

@@ -19,6 +19,7 @@ from .counts import counts_in, key_of
 from .documents import Found, Query
 from .ranking import NEAR, Candidate, Corpus, rank
 from .terms import query_terms, spoken_names
+from .weights import Weights
 
 SEQ_BITS: Final = 32
 """A document's number is `namespace's number << SEQ_BITS | seq`."""
@@ -59,9 +60,10 @@ class _Scope:
 class Search:
     """A single search: made, asked once, thrown away."""
 
-    def __init__(self, connection: sqlite3.Connection, query: Query) -> None:
+    def __init__(self, connection: sqlite3.Connection, query: Query, weights: Weights) -> None:
         self._connection = connection
         self._query = query
+        self._weights = weights
         self._marks = marks(roles=[query.role] if query.role else [], tools=[query.tool] if query.tool else [])
         self._scopes = self._find_scopes()
         self._documents = sum(scope.documents for scope in self._scopes)
@@ -84,7 +86,7 @@ class Search:
         candidates |= self._candidates([id for id in literal if id not in candidates], keys)
         for id in literal:
             candidates[id] = replace(candidates[id], is_literal=True)
-        return rank([*candidates.values()], query=self._query, terms=terms, corpus=corpus)
+        return rank([*candidates.values()], query=self._query, terms=terms, corpus=corpus, weights=self._weights)
 
     # --- where to look ------------------------------------------------------------------------------------------------
 
