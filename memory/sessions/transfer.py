@@ -6,6 +6,7 @@ import base64
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -69,10 +70,7 @@ def import_session(store: SessionStore, lines: Iterable[str]) -> SessionInfo:
         NewerStorageError: A newer version exported them.
         StorageError: The store failed.
     """
-    turn = _turn(_read(lines))
-    if _is_taken(store, turn.session_id):
-        turn = replace(turn, session_id=secrets.token_hex(8))
-    store.save(turn)
+    turn = _saved_turn(store, _turn(_read(lines)))
     store.release(turn.session_id, turn.owner)
     return store.load(turn.session_id).info
 
@@ -287,6 +285,17 @@ def _turn(read: _Read) -> Turn:
         layouts=tuple(read.layouts),
         state=read.state,
     )
+
+
+def _saved_turn(store: SessionStore, turn: Turn) -> Turn:
+    """Write a session under its own id or, where that is taken, under a new one."""
+    if not _is_taken(store, turn.session_id):
+        with suppress(UnknownSessionError):  # it was deleted, and a branch still holds on to its messages
+            store.save(turn)
+            return turn
+    turn = replace(turn, session_id=secrets.token_hex(8))
+    store.save(turn)
+    return turn
 
 
 def _is_taken(store: SessionStore, session_id: str) -> bool:
