@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def aloop(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
     return run
 
 
-def texts(body: dict[str, Any]) -> str:
+def texts(body: Mapping[str, Any]) -> str:
     return json.dumps(body["messages"])
 
 
