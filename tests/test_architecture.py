@@ -225,7 +225,8 @@ def test_import_memory_costs_less_than_four_times_import_asyncio(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "package", ["memory", "memory.dialects", "memory.testing", "memory.testing.simulators", "config", "agent"]
+    "package",
+    ["memory", "memory.dialects", "memory.embedders", "memory.testing", "memory.testing.simulators", "config", "agent"],
 )
 def test_public_names_exist_and_are_explained(package: str) -> None:
     module = importlib.import_module(package)
