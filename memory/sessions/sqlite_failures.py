@@ -69,13 +69,15 @@ def folder_error(error: OSError, path: str) -> StorageError:
 
 def _cannot_open(path: str, name: str) -> StorageError:
     folder = os.path.dirname(path) or "."
-    if os.path.isdir(path):
-        return StorageError(f"{path} is a folder ({name}); name a file in it")
     if not os.path.isdir(folder):
         return StorageError(f"the folder of {path} is gone ({name}); make it again, or name another file")
-    if not os.access(folder, os.W_OK) or (os.path.exists(path) and not os.access(path, os.R_OK)):
+    if not _may(folder, os.W_OK) or (os.path.exists(path) and not _may(path, os.R_OK)):
         return read_only(path, name)
     return _full(path, name) if _disk_is_full(path) else StorageError(f"{path} cannot be opened ({name})")
+
+
+def _may(path: str, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _full(path: str, name: str) -> StorageFullError:

@@ -9,6 +9,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Final, TypeVar
@@ -153,15 +154,15 @@ class SqliteFile:
 
     def _make(self) -> None:
         """Make the folder and the file where they are missing, for this account alone: conversations are private."""
+        if os.path.isdir(self.path):
+            raise StorageError(f"{self.path} is a folder; name a file in it")
         if self.path == IN_MEMORY or os.path.exists(self.path):
             # An existing file is never opened here: closing it again would drop SQLite's locks on it
             # (https://www.sqlite.org/howtocorrupt.html, section 2.2, 2026-11).
             return
         try:
             _make_folder(Path(self.path).parent)
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        except FileExistsError:
-            pass  # another process was faster
+            _make_file(self.path)
         except OSError as error:
             raise folder_error(error, self.path) from error
 
@@ -247,6 +248,11 @@ def _make_folder(folder: Path) -> None:
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     for one in reversed(missing):
         one.mkdir(mode=0o700, exist_ok=True)
+
+
+def _make_file(path: str) -> None:
+    with suppress(FileExistsError):  # another process was faster
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _file_id(path: str) -> tuple[int, int] | None:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from ..errors import CorruptStorageError, UnknownSessionError
-from .encoding import loaded, storable
+from .encoding import storable
+from .sqlite_rows import (
+    CALL,
+    COMPRESSION,
+    INFO,
+    LAYOUT,
+    MESSAGE,
+    OWNER,
+    call_of,
+    compression_of,
+    info_of,
+    layout_of,
+    message_of,
+    owner_of_row,
+    usage_of,
+)
 from .values import (
     DailyUsage,
-    Heading,
     Owner,
     Saved,
     SessionInfo,
@@ -21,13 +33,6 @@ from .values import (
     StoredMessage,
 )
 
-INFO = (
-    "id, created_at, updated_at, title, dialect, model, last_seq, context_tokens, total_tokens, cost_usd, "
-    "compression_count, parent_id, parent_seq, owner_token, owner_host, owner_process_id, owner_process_started, "
-    "lease_until, config"
-)
-MESSAGE = "seq, role, tools, form, blobs, tokens, at, is_written, body, shown"
-_LAYOUT = "number, after_seq, reason, blobs, body"
 _AT_ONCE = 500
 """Values in one statement; SQLite of before 3.32 takes 999."""
 
@@ -53,12 +58,8 @@ def unknown(session: str, why: str) -> UnknownSessionError:
 
 def owner_of(connection: sqlite3.Connection, session: int) -> tuple[Owner | None, float]:
     """Return who has a session, and until when that holds."""
-    *owner, lease_until = connection.execute(
-        "SELECT owner_token, owner_host, owner_process_id, owner_process_started, lease_until FROM sessions "
-        "WHERE session = ?",
-        (session,),
-    ).fetchone()
-    return _owner(*owner), lease_until
+    row = connection.execute(f"SELECT {OWNER} FROM sessions WHERE session = ?", (session,)).fetchone()
+    return owner_of_row(row)
 
 
 def sessions(connection: sqlite3.Connection, limit: int | None) -> list[SessionInfo]:
@@ -97,9 +98,9 @@ def saved(connection: sqlite3.Connection, session_id: str) -> Saved:
         f"SELECT session, state, {INFO} FROM sessions WHERE id = ?", (session_id,)
     ).fetchone()
     newest = connection.execute(
-        f"SELECT {_LAYOUT} FROM layouts WHERE session = ? ORDER BY number DESC LIMIT 1", (session,)
+        f"SELECT {LAYOUT} FROM layouts WHERE session = ? ORDER BY number DESC LIMIT 1", (session,)
     ).fetchone()
-    return Saved(info=info_of(info), state=state, layout=_layout(newest) if newest else None)
+    return Saved(info=info_of(info), state=state, layout=layout_of(newest) if newest else None)
 
 
 def line(connection: sqlite3.Connection, session_id: str) -> list[tuple[int, str, int]]:
@@ -177,29 +178,21 @@ def blob(connection: sqlite3.Connection, digest: str) -> bytes:
 
 def calls(connection: sqlite3.Connection, session_id: str) -> list[StoredCall]:
     """Return the calls of a session."""
-    rows = connection.execute(
-        "SELECT number, seq, at, model, purpose, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, "
-        "cache_write_1h_tokens, reasoning_tokens, cost_usd, is_estimate, price_is_default FROM calls "
-        "WHERE session = ? ORDER BY number",
-        (key_of(connection, session_id),),
-    )
-    return [_call(*row) for row in rows]
+    session = key_of(connection, session_id)
+    rows = connection.execute(f"SELECT {CALL} FROM calls WHERE session = ? ORDER BY number", (session,))
+    return [call_of(row) for row in rows]
 
 
 def compressions_in(connection: sqlite3.Connection, session: int) -> list[StoredCompression]:
     """Return the compressions of the session of a number."""
-    rows = connection.execute(
-        "SELECT number, seq, at, first_ref, last_ref, digest, summary, event, plan FROM compressions "
-        "WHERE session = ? ORDER BY number",
-        (session,),
-    )
-    return [_compression(row) for row in rows]
+    rows = connection.execute(f"SELECT {COMPRESSION} FROM compressions WHERE session = ? ORDER BY number", (session,))
+    return [compression_of(row) for row in rows]
 
 
 def layouts_in(connection: sqlite3.Connection, session: int) -> list[StoredLayout]:
     """Return the layouts of the session of a number."""
-    rows = connection.execute(f"SELECT {_LAYOUT} FROM layouts WHERE session = ? ORDER BY number", (session,))
-    return [_layout(row) for row in rows]
+    rows = connection.execute(f"SELECT {LAYOUT} FROM layouts WHERE session = ? ORDER BY number", (session,))
+    return [layout_of(row) for row in rows]
 
 
 def daily_usage(connection: sqlite3.Connection, since: float) -> list[DailyUsage]:
@@ -211,128 +204,7 @@ def daily_usage(connection: sqlite3.Connection, since: float) -> list[DailyUsage
         "WHERE at >= ? GROUP BY 1, 2 ORDER BY 1, 2",
         (since,),
     )
-    return [_usage(*row) for row in rows]
-
-
-# --- Rows become values -----------------------------------------------------------------------------------------------
-
-
-def info_of(row: Any) -> SessionInfo:
-    """Return what a row of the columns `INFO` says."""
-    id, created_at, updated_at, *heading = row[:11]
-    parent_id, parent_seq, token, host, process_id, process_started, lease_until, config = row[11:]
-    return SessionInfo(
-        id=id,
-        created_at=created_at,
-        updated_at=updated_at,
-        heading=_heading(*heading),
-        parent_id=parent_id,
-        parent_seq=parent_seq,
-        config=config,
-        owner=_owner(token, host, process_id, process_started),
-        lease_until=lease_until,
-    )
-
-
-def message_of(row: Any) -> StoredMessage:
-    """Return what a row of the columns `MESSAGE` says."""
-    seq, role, tools, form, blobs, tokens, at, is_written, body, shown = row
-    return StoredMessage(
-        seq=seq,
-        role=role,
-        tools=tuple(json.loads(tools)) if tools else (),
-        form=form,
-        body=body,
-        blobs=tuple(blobs.split()),
-        tokens=tokens,
-        at=at,
-        is_written=bool(is_written),
-        shown=shown,
-    )
-
-
-def _heading(
-    title: str,
-    dialect: Any,
-    model: str | None,
-    last_seq: int,
-    context_tokens: int,
-    total_tokens: int,
-    cost_usd: float,
-    compression_count: int,
-) -> Heading:
-    return Heading(
-        title=title,
-        dialect=dialect,
-        model=model,
-        last_seq=last_seq,
-        context_tokens=context_tokens,
-        total_tokens=total_tokens,
-        cost_usd=cost_usd,
-        compression_count=compression_count,
-    )
-
-
-def _owner(token: str | None, host: str, process_id: int, process_started: str) -> Owner | None:
-    if token is None:
-        return None
-    return Owner(token=token, host=host, process_id=process_id, process_started=process_started)
-
-
-def _call(number: int, seq: int, at: float, model: str | None, purpose: Any, *rest: Any) -> StoredCall:
-    input_tokens, output_tokens, cache_read, cache_write, cache_write_1h, reasoning, cost, is_estimate, default = rest
-    return StoredCall(
-        number=number,
-        seq=seq,
-        at=at,
-        model=model,
-        purpose=purpose,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cache_read_tokens=cache_read,
-        cache_write_tokens=cache_write,
-        cache_write_1h_tokens=cache_write_1h,
-        reasoning_tokens=reasoning,
-        cost_usd=cost,
-        is_estimate=bool(is_estimate),
-        price_is_default=bool(default),
-    )
-
-
-def _compression(row: Any) -> StoredCompression:
-    number, seq, at, first, last, digest, summary, event, plan = row
-    return StoredCompression(
-        number=number,
-        seq=seq,
-        at=at,
-        first_ref=first,
-        last_ref=last,
-        summary=loaded(summary),
-        event=event,
-        plan=plan,
-        digest=digest,
-    )
-
-
-def _layout(row: Any) -> StoredLayout:
-    number, after_seq, reason, blobs, body = row
-    return StoredLayout(number=number, after_seq=after_seq, reason=reason, body=body, blobs=tuple(blobs.split()))
-
-
-def _usage(day: str, model: str | None, calls: int, sessions: int, *sums: Any) -> DailyUsage:
-    input_tokens, cache_read_tokens, output_tokens, cost_usd, summary_cost_usd, has_estimates = sums
-    return DailyUsage(
-        day=day,
-        model=model,
-        calls=calls,
-        sessions=sessions,
-        input_tokens=input_tokens,
-        cache_read_tokens=cache_read_tokens,
-        output_tokens=output_tokens,
-        cost_usd=cost_usd,
-        summary_cost_usd=summary_cost_usd,
-        has_estimates=bool(has_estimates),
-    )
+    return [usage_of(row) for row in rows]
 
 
 def _by_id(connection: sqlite3.Connection, session: str) -> list[SessionInfo]:

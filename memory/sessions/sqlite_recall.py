@@ -15,7 +15,8 @@ from typing import Final
 from ..recall import Document, Found, Fts5Index, Query
 from ..recall.fts5_search import SEQ_BITS
 from .encoding import storable
-from .sqlite_reading import INFO, MESSAGE, info_of, message_of, parts
+from .sqlite_reading import parts
+from .sqlite_rows import INFO, MESSAGE, info_of, message_of
 from .values import SessionInfo, StoredMessage
 
 _INDEX: Final = 0
