@@ -19,7 +19,7 @@ from .native import unwrap
 from .request_size import RequestSize
 from .short_term import ShortTermMemory
 from .tokens import TokenCounter
-from .window import Entry, Window
+from .window import Entry, Kind, Window
 
 
 class Journal(Protocol):
@@ -42,16 +42,17 @@ class Recent:
         self.seqs: deque[int] = deque(maxlen=size)
 
     def add(self, entry: Entry) -> None:
-        """Take the newest message."""
-        self.short_term.add_message(entry.message)
+        """Take the newest message, as it was added."""
+        self.short_term.add_message(entry.as_added.message)
         self.seqs.append(entry.seq)
 
     def refill(self, entries: Sequence[Entry]) -> None:
-        """Hold the newest of these entries, and nothing else."""
+        """Hold the newest messages of a window, and nothing else; a summary is none."""
         self.short_term.clear()
         self.seqs.clear()
-        for entry in entries[-self.short_term.max_size :]:
-            self.add(entry)
+        for entry in entries:
+            if entry.kind is not Kind.SUMMARY:
+                self.add(entry)
 
 
 class Intake:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from ..config import MemoryConfig
@@ -147,7 +148,25 @@ def settings_of(saved: Saved) -> tuple[MemoryConfig, str | None]:
 
 
 def give_up(opened: Opened) -> None:
-    """Let others have a session, whatever state its store is in: for a memory that ended without being closed."""
+    """Let others have a session, whatever state its store is in: for a memory that ended without being closed.
+
+    It may be collected in the middle of any call of the store. To use the store there once more would end the
+    transaction that is under way, so another thread waits for that.
+    """
+    thread = Thread(target=_release, args=(opened,), name="aloop-release", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is about to end, so nothing is under way
+        _release(opened)
+    else:
+        thread.join(_RELEASING_SECONDS)
+
+
+_RELEASING_SECONDS = 0.2
+"""How long a release is waited for: where nothing is in the way, whoever comes next finds the session free."""
+
+
+def _release(opened: Opened) -> None:
     with suppress(SessionError):
         opened.store.release(opened.session_id, opened.owner)
 

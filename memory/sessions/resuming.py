@@ -55,7 +55,7 @@ def restore(parts: Parts, archive: SessionArchive, shelf: Shelf, saved: Saved, s
     last = saved.layout.number if saved.layout is not None else 0
     parts.cycle.results.history.go_on_from(partial(_changes, store, session_id, shelf, last), count=change_count)
     parts.intake.followed.go_on_from(state["followed"], partial(_items, state["followed"], shelf))
-    _restore_recent(parts, entries, state["recent"], shelf)
+    _restore_recent(parts, state["recent"], shelf)
     archive.restore(layout.archived_seqs)
     archive.restore(entry.seq for entry in entries if entry.original is not None)
     return Written(
@@ -74,10 +74,9 @@ def _entries(layout: Layout, stored: StoredLayout | None, shelf: Shelf, *, last_
     return [*layout.entries, *shelf.appended(after_seq, last_seq)]
 
 
-def _restore_recent(parts: Parts, entries: Sequence[Entry], seqs: Sequence[int], shelf: Shelf) -> None:
-    standing = {entry.seq: entry for entry in entries}
-    shelf.fetch(seq for seq in seqs if seq not in standing)
-    parts.intake.recent.refill([standing.get(seq) or shelf.entry(seq) for seq in seqs])
+def _restore_recent(parts: Parts, seqs: Sequence[int], shelf: Shelf) -> None:
+    shelf.fetch(seqs)
+    parts.intake.recent.refill([shelf.entry(seq) for seq in seqs])
 
 
 def _items(runs: Sequence[Sequence[int]], shelf: Shelf) -> list[Item]:
