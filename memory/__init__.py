@@ -16,19 +16,35 @@ from .errors import (
     BudgetExceededError,
     ConfigError,
     ContextOverflowError,
+    HistoryError,
     InvalidMessagesError,
     MessageError,
     MissingDependencyError,
+    SessionError,
+    SessionInUseError,
     StalePlanError,
+    StorageError,
     SummaryError,
     TranscriptError,
     UnknownReferenceError,
+    UnknownSessionError,
 )
-from .events import Compressed, Degraded, Event, FloorReached, OverBudget
+from .events import (
+    Compressed,
+    Degraded,
+    Event,
+    FloorReached,
+    OverBudget,
+    Recalled,
+    SaveFailed,
+    SaveRecovered,
+    Undone,
+)
 from .integrations import with_memory
 from .manager import MemoryManager
 from .messages import Issue, LLMMessage
 from .repair import Change, Repair, repair
+from .sessions import SessionInfo, SessionStore, SqliteSessionStore, open_store
 from .short_term import ShortTermMemory
 from .stats import format_stats
 from .strategies import Action, Decision, Deletion, Masking, Plan, Selective, Situation, SlidingWindow, Strategy, Tiered
@@ -55,6 +71,7 @@ __all__ = [
     "Event",
     "ExtractiveSummarizer",
     "FloorReached",
+    "HistoryError",
     "Hit",
     "InMemoryArchive",
     "InvalidMessagesError",
@@ -68,13 +85,22 @@ __all__ = [
     "ModelSummarizer",
     "OverBudget",
     "Plan",
+    "Recalled",
     "Record",
     "Repair",
+    "SaveFailed",
+    "SaveRecovered",
     "Selective",
+    "SessionError",
+    "SessionInUseError",
+    "SessionInfo",
+    "SessionStore",
     "ShortTermMemory",
     "Situation",
     "SlidingWindow",
+    "SqliteSessionStore",
     "StalePlanError",
+    "StorageError",
     "Strategy",
     "Summarizer",
     "Summary",
@@ -86,10 +112,13 @@ __all__ = [
     "TokenTracker",
     "ToolPolicy",
     "TranscriptError",
+    "Undone",
     "UnknownReferenceError",
+    "UnknownSessionError",
     "Usage",
     "WorkingMemoryCompressor",
     "format_stats",
+    "open_store",
     "read_usage",
     "repair",
     "validate",
