@@ -36,6 +36,7 @@ from .printing import json_text
 from .replay import preview, replay
 from .session_report.command import report_command
 from .sessions.command import sessions_app
+from .sessions.options import Db, Session
 from .transcripts import Transcript, parse_transcripts, read_transcripts
 
 OK, FOUND, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -221,6 +222,7 @@ def run_command(
     is_saved: Annotated[
         bool, typer.Option("--save/--no-session", help="Keep the conversation as a session.", show_default=False)
     ] = True,
+    db: Db = None,
     strategy: Strategy = None,
     threshold: Threshold = None,
     max_context: MaxContext = None,
@@ -249,7 +251,7 @@ def run_command(
     order = run.Order(
         task=_standard_input().decode(errors="replace") if task == "-" else task,
         agent=load_agent(**{name: value for name, value in settings.items() if value is not None}),
-        memory=load(**_given(strategy, threshold, max_context, preset, max_cost)),
+        memory=load(**_given(strategy, threshold, max_context, preset, max_cost), **_place(db)),
         root=root,
         system=system,
         session=session,
@@ -307,6 +309,17 @@ def replay_command(
 app.command(name="backtest", short_help="Say which policy would have been cheapest.")(backtest_command)
 app.add_typer(sessions_app, name="sessions", short_help="Find, show and keep the runs that were saved.")
 app.command(name="report", short_help="Say what a session came to, as tables or a page.")(report_command)
+
+
+@sessions_app.command(
+    name="resume",
+    short_help="Go on in a session.",
+    options_metavar="--task TEXT [OPTIONS OF aloop run]",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def resume_command(context: typer.Context, session: Session) -> None:
+    """Go on in a session with a new task: `aloop run --session SESSION`, with all its options."""
+    app(args=["run", "--session", session, *context.args], prog_name="aloop")
 
 
 @app.command(name="preview", short_help="Show what a compression would do.")
@@ -371,6 +384,10 @@ def config_command(
 
 
 # --- What the commands share ------------------------------------------------------------------------------------------
+
+
+def _place(db: str | None) -> dict[str, str]:
+    return {} if db is None else {"session_db": db}
 
 
 def _saved(session: str | None, is_saved: bool) -> bool:

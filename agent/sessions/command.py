@@ -10,7 +10,7 @@ from . import keeping, looking, moving
 from .options import AsJson, Db, Limit
 
 sessions_app = typer.Typer(
-    help="The runs that were kept: find, look at, resume, branch, export and delete them.", rich_markup_mode=None
+    help="The runs that were kept: find, look at, resume, export and delete them.", rich_markup_mode=None
 )
 
 
