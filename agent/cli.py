@@ -386,7 +386,7 @@ def config_command(
 # --- What the commands share ------------------------------------------------------------------------------------------
 
 
-def _place(db: str | None) -> dict[str, str]:
+def _place(db: str | None) -> dict[str, Any]:
     return {} if db is None else {"session_db": db}
 
 
