@@ -21,6 +21,7 @@
     │       ├── StorageUnreachableError     the database cannot be reached, or refused us
     │       ├── CorruptStorageError         what is kept cannot be read
     │       └── NewerStorageError           a newer version of this library wrote it
+    ├── EmbeddingError                      texts could not be turned into vectors, or vectors do not fit together
     └── MissingDependencyError (ImportError) an optional package is needed; gives the pip command
 
 Catch `AgentMemoryError` to catch them all. Each message says what happened, with which value, and what to do.
@@ -177,6 +178,10 @@ class StorageUnreachableError(StorageError):
 
 class NewerStorageError(StorageError):
     """A newer version of this library wrote it; this one would not understand it."""
+
+
+class EmbeddingError(AgentMemoryError):
+    """Texts could not be turned into vectors, or vectors do not fit together."""
 
 
 class MissingDependencyError(AgentMemoryError, ImportError):

@@ -4,9 +4,10 @@
 and whatever has the three members of `Embedder` will do. Importing this loads none of their packages.
 """
 
+from ..errors import EmbeddingError
 from .endpoint import EmbeddingCall, OpenAIEmbedder
 from .local import LocalEmbedder
-from .protocol import AsyncEmbedder, Embedder, EmbeddingError, Vector, aembed, unit_vector
+from .protocol import AsyncEmbedder, Embedder, Vector, aembed, unit_vector
 
 __all__ = [
     "AsyncEmbedder",

@@ -12,8 +12,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import MissingDependencyError
-from .protocol import EmbeddingError
+from ..errors import EmbeddingError, MissingDependencyError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ConfigError
+from ..errors import ConfigError, EmbeddingError
 from ..prices import PriceBook, PriceTable
 from ..usage import read_usage
-from .protocol import EmbeddingError, Vector, sendable, unit_vector
+from .protocol import Vector, sendable, unit_vector
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import ConfigError, MissingDependencyError
+from ..errors import ConfigError, EmbeddingError, MissingDependencyError
 from .conversion import INSTALL, MODEL_FILE, TOKENIZER_FILE, converted
-from .protocol import EmbeddingError, Vector, sendable
+from .protocol import Vector, sendable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -7,14 +7,10 @@ import struct
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from ..errors import AgentMemoryError
+from ..errors import EmbeddingError
 
 Vector: TypeAlias = bytes
 """Little-endian float32 numbers of unit length: what a database stores and `numpy.frombuffer(v, "<f4")` reads."""
-
-
-class EmbeddingError(AgentMemoryError):
-    """Texts could not be turned into vectors, or vectors do not fit together."""
 
 
 class Embedder(Protocol):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..embedders.protocol import EmbeddingError, Vector
-from ..errors import MissingDependencyError
+from ..embedders.protocol import Vector
+from ..errors import EmbeddingError, MissingDependencyError
 
 if TYPE_CHECKING:
     import numpy as np
