@@ -6,7 +6,7 @@ import typer
 
 from memory.errors import ConfigError
 
-from . import keeping, looking, moving
+from . import keeping, looking, moving, searching
 from .options import AsJson, Db, Limit
 
 sessions_app = typer.Typer(
@@ -27,6 +27,7 @@ sessions_app.command(name="list", short_help="List the sessions, the newest firs
 sessions_app.command(name="show", short_help="Show one session.")(looking.show_command)
 sessions_app.command(name="tree", short_help="Show which session branched from which.")(looking.tree_command)
 sessions_app.command(name="stats", short_help="Show what the calls cost, by day and model.")(looking.stats_command)
+sessions_app.command(name="search", short_help="Find what was said.")(searching.search_command)
 sessions_app.command(name="export", short_help="Write a session to a file.")(moving.export_command)
 sessions_app.command(name="import", short_help="Make a session of a file.")(moving.import_command)
 sessions_app.command(name="rename", short_help="Give a session a title.")(keeping.rename_command)

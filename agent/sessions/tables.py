@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from ..lines import harmless
 from ..pages.scales import percent, tokens, usd
 from ..printing import counted, fit_last, plain_table, print_line, print_pairs, print_table
 from ..session_report.reading import excerpt_of
-from .views import Standing, View, cached_share, info_as_dict
+from .views import Standing, View, cached_share, info_as_dict, local
 
 _SHORTEST_ID: Final = 8
 
@@ -38,7 +37,7 @@ def print_sessions(console: Console, sessions: Sequence[SessionInfo], place: str
     for one in sessions:
         heading = one.heading
         figures = (f"{heading.last_seq:,}", tokens(heading.context_tokens), usd(heading.cost_usd))
-        table.add_row(names[one.id], _local(one.updated_at), *figures, _words(_title(one)))
+        table.add_row(names[one.id], local(one.updated_at), *figures, _words(_title(one)))
     fit_last(console, table)
     print_table(console, table)
 
@@ -62,10 +61,6 @@ def _words(text: str) -> Text:
     return Text(harmless(excerpt_of(text)))
 
 
-def _local(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
 # --- show -------------------------------------------------------------------------------------------------------------
 
 
@@ -87,7 +82,7 @@ def _heading(view: View) -> Iterator[tuple[str, str]]:
     yield "title", harmless(heading.title)
     if info.parent_id:
         yield "branch of", f"{info.parent_id}, from r{info.parent_seq}"
-    yield "written", f"{_local(info.created_at)} to {_local(info.updated_at)}"
+    yield "written", f"{local(info.created_at)} to {local(info.updated_at)}"
     yield "model", f"{heading.model or 'unknown'}, {heading.dialect or 'format not known yet'}"
     yield "messages", f"{heading.last_seq:,}"
     yield "tokens", f"{tokens(heading.context_tokens)} in the context, {tokens(heading.total_tokens)} in all calls"
@@ -180,7 +175,7 @@ def _grown(one: SessionInfo, below: defaultdict[str | None, list[SessionInfo]], 
 def _leaf(one: SessionInfo, name: str) -> Text:
     origin = f" from r{one.parent_seq}" if one.parent_id else ""
     count = counted(one.heading.last_seq, "message")
-    words = f"{name}{origin}  {_local(one.updated_at)}  {count}  {harmless(excerpt_of(one.heading.title))}"
+    words = f"{name}{origin}  {local(one.updated_at)}  {count}  {harmless(excerpt_of(one.heading.title))}"
     return Text(words, no_wrap=True, overflow="ellipsis")
 
 

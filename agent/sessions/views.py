@@ -131,6 +131,11 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
+def local(at: float) -> str:
+    """Return seconds since 1970 as a clock on the wall shows them, to the minute."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 def _standing_as_dict(one: Standing, *, is_whole: bool = False) -> dict[str, Any]:
     return {**asdict(one), "text": one.text if is_whole or one.kind == Kind.SUMMARY else excerpt_of(one.text)}
 
