@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sqlite3
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .errors import ConfigError, UnknownReferenceError
-from .messages import Reading
-from .patterns import Pattern
+from .messages import Reading, Role
+from .quoting import excerpt
+from .recall import Document, Fts5Index, Query, searchable_text
+from .recall.tools import ToolNames
 from .window import reference
 
-_WORD = Pattern(r"\w+")
-_HUMP = Pattern(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_EXCERPT_CHARACTERS = 240
-
-# Okapi BM25 with the usual constants; Robertson & Zaragoza, "The Probabilistic Relevance Framework", 2009.
-_K1, _B = 1.2, 0.75
+__all__ = ["Archive", "Hit", "InMemoryArchive", "Record", "as_number", "searchable_text"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +34,27 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """An archived message that matches a query."""
+    """A message that matches a query."""
 
     ref: str
+    """`r17`; in another session `<session>:r17`. `MemoryManager.original` takes both."""
     message: Any
-    """The caller's own object."""
+    """The caller's own object; of an earlier process, its JSON."""
     score: float
     """Higher is better; comparable within one query only."""
     excerpt: str
     """Up to 240 characters around the first match."""
+    session_id: str | None = None
+    """The session that it stands in; None for a memory that is not kept in one."""
+    role: Role | None = None
+    at: float | None = None
+    """When it came, in seconds since 1970; None where only memory has it."""
+    tokens: int = 0
+    """Size of the message, as it was counted when it was added; of an excerpt, that of `text`."""
+    text: str = field(default="", repr=False)
+    """What it says, call arguments and results included; of an excerpt, the passage that fits the budget."""
+    is_excerpt: bool = False
+    """The whole message exceeds what was left of the budget: `text` is the part of it that matches best."""
 
 
 class Archive(Protocol):
@@ -80,18 +88,15 @@ class Archive(Protocol):
 
 
 class InMemoryArchive:
-    """An archive that lives as long as the process. Search is BM25 over words and parts of identifiers.
+    """An archive that lives as long as the process. Search ranks as a session store does.
 
-    A message that contains the whole query as it stands ranks above all that do not. Indexing is done by the
-    first search after a `put`, so that a run that never searches never pays for it.
+    Indexing is done by the first search after a `put`, so that a run that never searches never pays for it.
     """
 
     def __init__(self) -> None:
         self._records: dict[int, Record] = {}
-        self._texts: dict[int, str] = {}
-        self._lengths: dict[int, int] = {}
-        self._postings: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._unindexed: list[int] = []
+        self._index: Fts5Index | None = None
 
     def put(self, record: Record) -> None:
         known = self._records.setdefault(record.seq, record)
@@ -109,18 +114,35 @@ class InMemoryArchive:
             raise UnknownReferenceError(f"the archive has no message {ref!r}; references look like 'r17'")
         return record
 
-    def search(self, query: str, *, limit: int = 5) -> list[Hit]:
-        self._index()
-        wanted = query.strip().casefold()
-        if not wanted or limit < 1:
-            return []
-        scores = self._bm25(Counter(_terms(query)))
-        ceiling = max(scores.values(), default=0.0) + 1.0
-        for seq, text in self._texts.items():
-            if wanted in text:
-                scores[seq] += ceiling
-        best = sorted(scores, key=lambda seq: (-scores[seq], -seq))[:limit]
-        return [self._hit(seq, scores[seq], query) for seq in best]
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = 5,
+        role: Role | None = None,
+        tool: str | None = None,
+        similarities: Mapping[int, float] | None = None,
+    ) -> list[Hit]:
+        """Return the best matches, best first.
+
+        Args:
+            query: Any text; an empty one matches nothing.
+            limit: How many.
+            role: Only messages of this role.
+            tool: Only calls of this tool, and their results.
+            similarities: Cosine of query and message by the message's number, where vectors are there.
+
+        Raises:
+            MissingDependencyError: This Python's SQLite has no full-text search.
+        """
+        wanted = Query(
+            text=query,
+            limit=limit,
+            role=role,
+            tool=tool,
+            similarities={(_ONLY, seq): cosine for seq, cosine in (similarities or {}).items()},
+        )
+        return [self._hit(found.seq, found.score, query) for found in self._indexed().search(wanted)]
 
     def __iter__(self) -> Iterator[Record]:
         return iter([self._records[seq] for seq in sorted(self._records)])
@@ -128,71 +150,45 @@ class InMemoryArchive:
     def __len__(self) -> int:
         return len(self._records)
 
-    def _index(self) -> None:
-        for seq in self._unindexed:
-            text = searchable_text(self._records[seq].reading)
-            counts = Counter(_terms(text))
-            self._texts[seq] = text.casefold()
-            self._lengths[seq] = counts.total()
-            for term, count in counts.items():
-                self._postings[term][seq] = count
-        self._unindexed.clear()
+    def _indexed(self) -> Fts5Index:
+        if self._index is None:
+            # Another thread may search next: one at a time, as with the memory that this belongs to.
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            weakref.finalize(self, connection.close)
+            self._index = Fts5Index(connection)
+        if self._unindexed:
+            self._index.add(self._documents(sorted(self._unindexed)))
+            self._unindexed.clear()
+        return self._index
 
-    def _bm25(self, terms: Counter[str]) -> defaultdict[int, float]:
-        scores: defaultdict[int, float] = defaultdict(float)
-        matched: Counter[int] = Counter()
-        total = len(self._lengths)
-        mean_length = sum(self._lengths.values()) / total if total else 1.0
-        for term in terms:
-            postings = self._postings.get(term, {})
-            rarity = math.log(1 + (total - len(postings) + 0.5) / (len(postings) + 0.5))
-            for seq, count in postings.items():
-                weight = _K1 * (1 - _B + _B * self._lengths[seq] / (mean_length or 1.0))
-                scores[seq] += rarity * count * (_K1 + 1) / (count + weight)
-                matched[seq] += 1
-        # A short message with one of the words must not outrank a long one with all of them.
-        for seq in scores:
-            scores[seq] *= matched[seq] / len(terms)
-        return scores
+    def _documents(self, seqs: list[int]) -> Iterator[Document]:
+        tools, wanted = ToolNames(), set(seqs)
+        for record in self:
+            names = tools.of(record.reading)
+            if record.seq in wanted:
+                text = searchable_text(record.reading)
+                role, at = record.reading.role, float(record.seq)
+                yield Document(namespace=_ONLY, seq=record.seq, role=role, tools=names, at=at, text=text)
 
     def _hit(self, seq: int, score: float, query: str) -> Hit:
         record = self._records[seq]
         text = searchable_text(record.reading)
-        return Hit(ref=record.ref, message=record.message, score=score, excerpt=excerpt(text, query))
+        return Hit(
+            ref=record.ref,
+            message=record.message,
+            score=score,
+            excerpt=excerpt(text, query),
+            role=record.reading.role,
+            tokens=record.tokens,
+            text=text,
+        )
+
+
+_ONLY = ""
+"""The one namespace of an index in memory."""
 
 
 def as_number(ref: str) -> int | None:
     """Return the sequence number that a reference names; None if it names none."""
     number = str(ref).strip().removeprefix("r")
     return int(number) if number.isascii() and number.isdigit() and len(number) < 16 else None
-
-
-def searchable_text(reading: Reading) -> str:
-    """Return everything of a message that a person could look for, one part per line."""
-    parts = [reading.text, reading.reasoning]
-    for call in reading.calls:
-        parts += [call.name, call.arguments]
-    parts += [result.text for result in reading.results]
-    return "\n".join(part for part in parts if part)
-
-
-def _terms(text: str) -> Iterator[str]:
-    """Yield words in lower case and, for identifiers, their parts: `getUserName` -> getusername, get, user, name."""
-    for word in _WORD.compiled.findall(text):
-        folded = word.casefold()
-        yield folded
-        if not (word.isalpha() and word[1:].islower()) and len(word) < 100:
-            parts = [part.casefold() for part in _HUMP.compiled.findall(word)]
-            if len(parts) > 1:
-                yield from parts
-
-
-def excerpt(text: str, query: str) -> str:
-    """Return up to 240 characters of a text around the first match."""
-    folded = text.casefold()
-    positions = [folded.find(query.strip().casefold()), *(folded.find(term) for term in _terms(query))]
-    found = next((position for position in positions if position >= 0), 0)
-    if len(folded) != len(text):  # casefolding lengthens some letters (ß to ss), so the position is further on
-        found = bisect_left(range(len(text)), found, key=lambda index: len(text[:index].casefold()))
-    start = max(0, found - _EXCERPT_CHARACTERS // 3)
-    return text[start : start + _EXCERPT_CHARACTERS].strip()

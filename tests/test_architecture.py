@@ -25,9 +25,8 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"dialects"}),
     frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term"}),
     frozenset({"embedders"}),
-    frozenset(
-        {"economics", "extract", "live_prefix", "archive", "strategies", "summarize", "tracker", "ledger", "recall"}
-    ),
+    frozenset({"economics", "extract", "strategies", "summarize", "tracker", "ledger", "recall"}),
+    frozenset({"quoting", "embedding", "archive", "live_prefix"}),
     frozenset({"copies", "compressor", "request_size", "breakpoints", "accounts"}),
     frozenset({"economy", "live_context", "execution", "placing", "results", "orders", "history"}),
     frozenset({"cycle"}),
