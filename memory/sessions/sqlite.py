@@ -121,6 +121,7 @@ class SqliteSessionStore:
         now, wanted = self._clock(), tuple(seqs)
         count = self._file.write(lambda connection: forgetting.forget(connection, session_id, wanted, now=now))
         self._file.alone(forgetting.erase)
+        self._file.alone(forgetting.empty_log)
         return count
 
     def limit(self, *, max_bytes: int | None = None, max_age_seconds: float | None = None) -> list[str]:

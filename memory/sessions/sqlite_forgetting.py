@@ -34,7 +34,21 @@ def erase(connection: sqlite3.Connection) -> None:
     Outside a transaction. Takes as long as to copy the file, and as much room.
     """
     connection.execute("VACUUM")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def empty_log(connection: sqlite3.Connection) -> None:
+    """Move everything from the log to the file and empty it: until then both have what the file had before.
+
+    Outside a transaction.
+
+    Raises:
+        sqlite3.OperationalError: Busy: somebody reads what stood there before.
+    """
+    (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if is_busy:
+        error = sqlite3.OperationalError("the log is in use")
+        error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_BUSY, "SQLITE_BUSY"
+        raise error
 
 
 def _sharing(connection: sqlite3.Connection, session_id: str, seq: int) -> list[int]:
