@@ -42,6 +42,8 @@ class Change:
     """None where the change was read from a store, which has it as a fact."""
     event: Compressed | None = None
     """Likewise."""
+    number: int = 0
+    """From 1, as the history counts; 0 where the change was read from a store."""
 
 
 class History:
@@ -51,28 +53,39 @@ class History:
         self._changes: list[Change] = []
         self._earlier: Callable[[], Sequence[Change]] | None = None
         self._count = 0
+        self._length = 0
+
+    def __len__(self) -> int:
+        """How many compressions could be taken back, one after the other. Reads nothing."""
+        return self._length
 
     def add(self, change: Change) -> None:
         """Take note of a compression that was just put in place."""
-        self._changes.append(change)
         self._count += 1
+        self._changes.append(replace(change, number=self._count))
+        self._length += 1
 
-    def go_on_from(self, earlier: Callable[[], Sequence[Change]], *, count: int) -> None:
-        """Let what came before be read when it is first asked for; `count` compressions took place, undone ones too."""
-        self._earlier, self._count = earlier, count
+    def go_on_from(self, earlier: Callable[[], Sequence[Change]], *, length: int, count: int) -> None:
+        """Let what came before be read when it is first asked for.
+
+        Args:
+            earlier: Reads it.
+            length: How many compressions it gives.
+            count: How many took place, those that were taken back or emptied away too.
+        """
+        self._earlier, self._length, self._count = earlier, length, count
 
     def clear(self) -> None:
         """Forget all: the window was emptied."""
         self._changes.clear()
-        self._earlier = None
+        self._earlier, self._length = None, 0
 
     def news(self, seen_count: int) -> tuple[int, list[Change]]:
         """Return how many compressions there were in all and those that a reader of `seen_count` has not seen.
 
         One that was taken back or emptied away before it was seen is missing.
         """
-        fresh = min(self._count - seen_count, len(self._changes))
-        return self._count, self._changes[len(self._changes) - fresh :]
+        return self._count, [change for change in self._changes if change.number > seen_count]
 
     def newest(self, now: Sequence[Entry]) -> Change:
         """Return the compression that could be taken back from this window.
@@ -92,8 +105,8 @@ class History:
 
     def pop(self) -> Change:
         """Take the newest compression out of the history: it was taken back."""
-        self._all()
-        return self._changes.pop()
+        self._length -= 1
+        return self._all().pop()
 
     def entries_at(self, seq: int, now: Sequence[Entry]) -> tuple[list[Entry], Standing]:
         """Return the window as it stood when a message was the newest one, and what was known of it.

@@ -77,7 +77,7 @@ class Twins:
         self._list: list[Any] = []
         """What a caller has who keeps the list."""
         self._at: dict[int, list[str]] = {}
-        """The context at the end of the turn in which a message was the newest one, where nothing took it back since."""
+        """The context at the end of the turn in which a message was the newest, where nothing took it back."""
         self._is_saved = True
 
     # --- Interruptions ------------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ class Twins:
 
     @property
     def message_count(self) -> int:
-        return self.whole.get_stats()["message_count"]
+        return self.whole._window.last_seq
 
     def _resume(self, *, takes_over: bool) -> None:
         counter = WordCounter()
@@ -129,7 +129,7 @@ class Twins:
         if self._follows:
             self._follow()
         else:
-            usage = USAGE if number % 5 == 0 and self._read(self._list[-1]).role == "assistant" else None
+            usage = dict(USAGE) if number % 5 == 0 and self._read(self._list[-1]).role == "assistant" else None
             self._both(lambda memory: memory.add_message_sync(self._list[-1], usage))
         self._note()
 
@@ -247,14 +247,16 @@ class Twins:
     def _both(self, action: Callable[[MemoryManager], object], *, saves: bool = True) -> None:
         outcomes = [_outcome(action, memory) for memory in (self.whole, self.kept)]
         assert outcomes[0] == outcomes[1]
-        self._is_saved = saves
+        if outcomes[0] is not HistoryError:  # it did nothing, so it saved nothing either
+            self._is_saved = saves
         self.compare()
 
     def _follow(self) -> None:
         self._both(lambda memory: memory.follow_sync(list(self._list)))
 
     def _note(self) -> None:
-        self._at[self.message_count] = context_of(self.whole)
+        if self.whole._window.entries and self.whole._window.entries[-1].seq == self.message_count:
+            self._at[self.message_count] = context_of(self.whole)
 
     def _newest_compression(self) -> int | None:
         history = self.whole._cycle.results.history
@@ -282,7 +284,7 @@ def _outcome(action: Callable[[MemoryManager], object], memory: MemoryManager) -
     try:
         given = action(memory)
     except (ContextOverflowError, AgentMemoryError) as error:
-        return type(error), str(error)
+        return type(error)
     return [wire(message) for message in given] if isinstance(given, list) else given
 
 

@@ -29,6 +29,8 @@ class Layout:
     """The messages that are in the archive, ascending."""
     system: object | None = field(default=None, repr=False)
     tools: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
+    undoable_count: int = 0
+    """How many compressions could be taken back from it, one after the other."""
 
 
 class Digests:
@@ -66,6 +68,7 @@ def stored_layout(
         "standing": _standing(layout.standing, layout.entries, digests, blobs),
         "archived": runs(layout.archived_seqs),
         "beside": _beside(layout, blobs),
+        "undoable_count": layout.undoable_count,
     }
     body = dumped(value)
     return StoredLayout(number=number, after_seq=after_seq, reason=reason, body=body, blobs=tuple(blobs)), blobs
@@ -84,6 +87,7 @@ def read_layout(stored: StoredLayout, shelf: Shelf) -> Layout:
         archived_seqs=tuple(unrun(value["archived"])),
         system=beside["system"],
         tools=beside["tools"],
+        undoable_count=value["undoable_count"],
     )
 
 

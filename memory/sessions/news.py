@@ -135,7 +135,7 @@ class News:
             messages=tuple(self._messages),
             blobs=self._blobs | pages.blobs,
             calls=tuple(_call(call, n, seq) for n, call in enumerate(tracker.calls[first_call:], start=first_call + 1)),
-            compressions=tuple(_compressions(changes, first=count - len(changes) + 1, at=at)),
+            compressions=tuple(_compressions(changes, at=at)),
             layouts=tuple(pages.layouts),
             state=state,
             is_durable=not self._parts.window.has_open_calls,
@@ -167,21 +167,28 @@ class News:
 
     def _pages(self, changes: Sequence[Change]) -> _Pages:
         """Lay out the window after each new compression, and as it stands where that does not follow from these."""
-        window = self._parts.window
+        window, results = self._parts.window, self._parts.cycle.results
         pages = _Pages(self._digests, number=self._written.layout_number, is_edit=self._written.layout_is_edit)
-        edits = window.edit_count - self._written.edit_count
-        for change in changes:
+        edits, count = window.edit_count - self._written.edit_count, len(results.history)
+        for undoable, change in enumerate(changes, start=count - len(changes)):
             if edits > len(changes) and change is changes[0]:
-                pages.add(self._layout(change.before, change.standing_before), change.last_seq, "edit")
-            pages.add(self._layout(change.after, change.standing_after), change.last_seq, "compression")
+                pages.add(self._layout(change.before, change.standing_before, undoable), change.last_seq, "edit")
+            pages.add(self._layout(change.after, change.standing_after, undoable + 1), change.last_seq, "compression")
         if edits != len(changes) or self._parts.size.beside != self._written.beside or self._reason != "edit":
-            standing = self._parts.cycle.results.standing
-            pages.add(self._layout(tuple(window.entries), standing), window.last_seq, self._reason)
+            entries = tuple(window.entries)
+            pages.add(self._layout(entries, results.standing, count), window.last_seq, self._reason)
         return pages
 
-    def _layout(self, entries: tuple[Entry, ...], standing: Standing) -> Layout:
+    def _layout(self, entries: tuple[Entry, ...], standing: Standing, undoable_count: int) -> Layout:
         system, tools = self._parts.size.beside
-        return Layout(entries=entries, standing=standing, archived_seqs=self._archive.seqs, system=system, tools=tools)
+        return Layout(
+            entries=entries,
+            standing=standing,
+            archived_seqs=self._archive.seqs,
+            system=system,
+            tools=tools,
+            undoable_count=undoable_count,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,13 +242,13 @@ def _call(call: Call, number: int, seq: int) -> StoredCall:
     )
 
 
-def _compressions(changes: Sequence[Change], *, first: int, at: float) -> Iterator[StoredCompression]:
-    for number, change in enumerate(changes, start=first):
+def _compressions(changes: Sequence[Change], *, at: float) -> Iterator[StoredCompression]:
+    for change in changes:
         # Both are there: it was made in this process.
         assert change.event is not None
         assert change.plan is not None
         yield StoredCompression(
-            number=number,
+            number=change.number,
             seq=change.last_seq,
             at=at,
             first_ref=change.event.first_ref,

@@ -53,7 +53,9 @@ def restore(parts: Parts, archive: SessionArchive, shelf: Shelf, saved: Saved, s
     parts.cycle.results.stand(layout.standing)
     change_count = state["cycle"]["results"]["compression_count"]
     last = saved.layout.number if saved.layout is not None else 0
-    parts.cycle.results.history.go_on_from(partial(_changes, store, session_id, shelf, last), count=change_count)
+    parts.cycle.results.history.go_on_from(
+        partial(_changes, store, session_id, shelf, last), length=layout.undoable_count, count=change_count
+    )
     parts.intake.followed.go_on_from(state["followed"], partial(_items, state["followed"], shelf))
     _restore_recent(parts, state["recent"], shelf)
     archive.restore(layout.archived_seqs)
@@ -94,7 +96,7 @@ def _items_of(run: Sequence[int], shelf: Shelf) -> Iterator[Item]:
 
 
 def _changes(store: SessionStore, session_id: str, shelf: Shelf, last_layout: int) -> list[Change]:
-    """Return the compressions that could be taken back, oldest first: those of which no undo is known.
+    """Return the compressions that could be taken back, oldest first: not those that were, or were emptied away.
 
     Layouts behind `last_layout` were made since the resume.
     """
@@ -104,12 +106,10 @@ def _changes(store: SessionStore, session_id: str, shelf: Shelf, last_layout: in
         if stored.number > last_layout:
             break
         layout = read_layout(stored, shelf)
-        match stored.reason:
-            case "compression":
-                entries = (*before.entries, *shelf.appended(before_seq, stored.after_seq))
-                changes.append(_change(entries, before.standing, layout, stored.after_seq))
-            case "undo" if changes:
-                changes.pop()
+        if stored.reason == "compression":
+            entries = (*before.entries, *shelf.appended(before_seq, stored.after_seq))
+            changes.append(_change(entries, before.standing, layout, stored.after_seq))
+        del changes[layout.undoable_count :]
         before, before_seq = layout, stored.after_seq
     return changes
 
