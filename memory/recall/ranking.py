@@ -139,11 +139,12 @@ class _Scoring:
     def scores(self) -> dict[_Key, float]:
         own = self._meanings({key: self._words(one) for key, one in self._candidates.items()})
         bursts, origins, factors = self._bursts(), self._origins(), self._factors()
+        stated = {key: score + self._around(key, own) for key, score in own.items()}
         scores = {
-            key: (own[key] + self._around(key, own)) * factors.get(key, 1.0)
+            key: score * factors.get(key, 1.0)
             + origins.get(key, 0.0)
-            + bursts[one.namespace, one.burst]
-            for key, one in self._candidates.items()
+            + (bursts[key[0], self._candidates[key].burst] if score else 0.0)
+            for key, score in stated.items()
         }
         ceiling = max(scores.values(), default=0.0) + 1.0
         return {key: score + ceiling * self._candidates[key].is_literal for key, score in scores.items()}
