@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from ..errors import CorruptStorageError, MessageError
 from ..messages import LLMMessage
@@ -75,14 +75,22 @@ def decode(body: str, form: Form, blob: Callable[[str], bytes]) -> object:
 def dumped(value: object) -> str:
     """Return JSON text of plain values: compact, ASCII (so that lone surrogates are legal in any database)."""
     try:
-        return json.dumps(value, separators=(",", ":"))
+        return _JSON.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise MessageError(f"cannot be kept as JSON: {error}") from error
+
+
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 def storable(text: str) -> str:
     """Return text that any database takes: zero bytes and lone surrogates, which some refuse, become U+FFFD."""
     return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def digest_of(content: bytes) -> str:
+    """Return the name under which a blob is kept."""
+    return sha256(content).hexdigest()
 
 
 def loaded(text: str) -> Any:
@@ -98,11 +106,19 @@ def loaded(text: str) -> Any:
 
 
 def _packed(value: Any, blobs: dict[str, bytes]) -> Any:
+    kind = type(value)
+    # Nearly every value is one of these; the protocols below cost several times as much to ask for.
+    if kind is str:
+        return value if len(value) < BLOB_CHARACTERS and value.isascii() else _packed_text(value, blobs)
+    if kind is dict:
+        return _packed_mapping(value, blobs)
+    if kind is list:
+        return [_packed(item, blobs) for item in value]
     match value:
-        case str():
-            return _packed_text(value, blobs)
         case None | bool() | int() | float():
             return value
+        case str():
+            return _packed_text(value, blobs)
         case bytes() | bytearray():
             return _packed_bytes(bytes(value), blobs)
         case tuple():
@@ -111,7 +127,7 @@ def _packed(value: Any, blobs: dict[str, bytes]) -> Any:
             return _packed_mapping(value, blobs)
         case Sequence():
             return [_packed(item, blobs) for item in value]
-    raise MessageError(f"a message holds a {type(value).__name__}, which cannot be kept; JSON values and bytes can")
+    raise MessageError(f"a message holds a {kind.__name__}, which cannot be kept; JSON values and bytes can")
 
 
 def _packed_text(value: str, blobs: dict[str, bytes]) -> str | dict[str, str]:
@@ -140,15 +156,14 @@ def _packed_bytes(value: bytes, blobs: dict[str, bytes]) -> dict[str, str]:
 
 
 def _packed_mapping(value: Mapping[Any, Any], blobs: dict[str, bytes]) -> dict[str, Any]:
-    if _MARK in value or not all(isinstance(key, str) and _is_plain(key) for key in value):
+    if _MARK in value or not all(map(_is_plain_key, value)):
         pairs = [[_packed(key, blobs), _packed(inner, blobs)] for key, inner in value.items()]
         return {_MARK: "mapping", "pairs": pairs}
     return {key: _packed(inner, blobs) for key, inner in value.items()}
 
 
-def digest_of(content: bytes) -> str:
-    """Return the name under which a blob is kept."""
-    return sha256(content).hexdigest()
+def _is_plain_key(key: object) -> bool:
+    return isinstance(key, str) and _is_plain(key)
 
 
 def _base64(content: bytes) -> str:
