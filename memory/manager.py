@@ -16,13 +16,16 @@ from .compressor import CompressedMemory, WorkingMemoryCompressor
 from .config import MemoryConfig
 from .cycle import CompressionCycle
 from .dialects import DIALECTS, dialect_named
+from .embedders.protocol import Embedder
+from .embedding import adrive_embedding, drive_embedding
 from .errors import ConfigError, HistoryError, MessageError, StorageError
 from .events import Compressed, Event
 from .history import Standing
 from .intake import Intake
 from .llm import Result, Work, adrive, drive
-from .messages import DialectName, ToolCall
+from .messages import DialectName, Role, ToolCall
 from .native import unwrap
+from .recalling import Recall, Scope
 from .request_size import RequestSize
 from .sessions import opening
 from .sessions.opening import Opened
@@ -36,7 +39,7 @@ from .summarize import Summarizer
 from .tokens import TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
 from .usage import Usage, carried_usage, read_model, read_usage
-from .window import Entry, Kind, Window
+from .window import Entry, Window
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class MemoryManager:
         archive: Archive | None = None,
         store: SessionStore | Opened | None = None,
         title: str | None = None,
+        embedder: Embedder | None = None,
         counter: TokenCounter | None = None,
         tracker: TokenTracker | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -87,6 +91,7 @@ class MemoryManager:
             store: Where the conversation is kept, from its first message on; None: where `session_db` says, nowhere if
                 that is not set. Whoever gives one closes it. (`resume` and `branch` give a session in it.)
             title: What lists of sessions call this one; None: the beginning of the first task.
+            embedder: Lets `recall` find what was meant in other words (docs/embedders.md); None: what the settings name.
             counter: How tokens are counted; None: tiktoken with the model's family factor.
             tracker: Where calls are priced; None: a new one.
             on_event: Called with each event. What it raises is logged by its type and goes no further.
@@ -129,6 +134,7 @@ class MemoryManager:
                 f"the archive holds {len(self.archive)} messages of another conversation; give each manager its own"
             )
         self.tracker = tracker or TokenTracker()
+        self._embedder = embedder
         self._counter: TokenCounter = self._compressor.counter
         self._size = RequestSize(self._counter)
         self._size.set_beside(system, tools)
@@ -160,6 +166,9 @@ class MemoryManager:
             has_breakpoints=self.config.cache_breakpoints,
         )
         self.short_term = self._intake.recent.short_term
+        self._recall = Recall(
+            self.config, self.archive, self._window, self._counter, self.tracker, embedder=self._embedder
+        )
         self._session: SessionRecorder | None = None
         if opened is not None:
             self._attach(opened)
@@ -213,7 +222,7 @@ class MemoryManager:
         self._session = opened.attach(parts, self.config, self._emit)
         self._intake.journal = self._session.news
         # Whoever drops a memory without closing it leaves nothing unsaved, but its session would stay taken.
-        self._released = weakref.finalize(self, opening.give_up_soon, opened)
+        self._released = weakref.finalize(self, opening.give_up, opened)
 
     # --- One turn -----------------------------------------------------------------------------------------------------
 
@@ -337,8 +346,8 @@ class MemoryManager:
         return self._window.context
 
     def origins(self) -> list[Any | None]:
-        """Return, beside each message of the context, the message as it was added; None where a summary stands."""
-        return [None if e.kind is Kind.SUMMARY else e.as_added.message for e in self._window.entries]
+        """Return, beside each message of the context, the message as it was added; None for what the memory wrote itself."""
+        return [None if e.is_written else e.as_added.message for e in self._window.entries]
 
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:
@@ -508,6 +517,7 @@ class MemoryManager:
             model=self._model,
             compressor=self._compressor.over(opened.archive if opened is not None else InMemoryArchive()),
             store=opened,
+            embedder=self._embedder,
             tracker=self.tracker.emptied(),
             on_event=self._on_event,
             clock=self._clock,
@@ -574,15 +584,60 @@ class MemoryManager:
     def original(self, ref: str) -> Any:
         """Return the message under a reference, exactly as it was added, from the archive or the context.
 
+        `<session>:r17` names a message of another session of the store.
+
         Raises:
             UnknownReferenceError: There is none.
         """
         entry = self._window.find(ref)
-        return entry.message if entry is not None else self.archive.get(ref).message
+        return entry.message if entry is not None else self._recall.original(ref)
 
-    def recall(self, query: str, limit: int = 5) -> list[Hit]:
-        """Return the archived messages that match the words best, best first; [] if none does."""
-        return self.archive.search(query, limit=limit)
+    def recall(
+        self,
+        query: str,
+        limit: int | None = None,
+        *,
+        budget_tokens: int | None = None,
+        scope: Scope = "session",
+        role: Role | None = None,
+        tool: str | None = None,
+    ) -> list[Hit]:
+        """Return the messages that match best, best first, of those that are no longer whole in the context.
+
+        Args:
+            query: Words, names, a question; any text is legal, an empty one finds nothing.
+            limit: How many; None: 5 or, with a budget, as many as fit.
+            budget_tokens: What all of them may have together. A message that exceeds what is left of it comes as the
+                passage that matches best (`Hit.is_excerpt`, `Hit.text`).
+            scope: `session`: this conversation; `all`: also all other sessions of the store, also what stands in their
+                contexts.
+            role: Only messages of this role.
+            tool: Only calls of this tool, and their results.
+
+        Cost: the first search after a compression indexes what it archived; with an embedder, that and the query are
+        embedded, which is booked where it costs something.
+
+        Raises:
+            ConfigError: There is no such scope, or `all` without a store.
+            StorageError: The store cannot be read.
+            EmbeddingError: The embedder gave no vectors.
+        """
+        found = self._recall.found(query, limit, budget_tokens=budget_tokens, scope=scope, role=role, tool=tool)
+        return drive_embedding(found, self._recall.embedder)
+
+    async def recall_async(
+        self,
+        query: str,
+        limit: int | None = None,
+        *,
+        budget_tokens: int | None = None,
+        scope: Scope = "session",
+        role: Role | None = None,
+        tool: str | None = None,
+    ) -> list[Hit]:
+        """Return what `recall` returns, without blocking the event loop while texts are embedded."""
+        found = self._recall.found(query, limit, budget_tokens=budget_tokens, scope=scope, role=role, tool=tool)
+        return await adrive_embedding(found, self._recall.embedder)
 
     def get_stats(self) -> dict[str, Any]:
         """Return the run's figures so far. Tokens are integers, costs USD; docs/tokens-and-prices.md explains each."""

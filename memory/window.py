@@ -8,7 +8,7 @@ reasoning that produced it) form one unit; the window is cut only between units.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain, pairwise, takewhile
@@ -154,7 +154,7 @@ class Window:
         self._first_user: int | None = None
         self._newest_user: dict[bool, int] = {}
         self._pinned: set[int] = set()
-        self._pinned_before: list[object] = []
+        self._pinned_before: list[tuple[int, object]] = []
         """Messages that were withdrawn while they were pinned: should they come back, so does the pin."""
 
     @property
@@ -235,7 +235,7 @@ class Window:
         is_summarised = any(e.covers is not None and e.covers.seqs[-1] >= first_seq for e in self.entries)
         kept = [] if is_summarised else [entry for entry in self.entries if entry.seq < first_seq]
         gone = self.entries[len(kept) :]
-        self._pinned_before += [entry.as_added.message for entry in gone if entry.seq in self._pinned]
+        self._pinned_before += [(entry.seq, entry.as_added.message) for entry in gone if entry.seq in self._pinned]
         self._keep_only(kept)
         return gone
 
@@ -285,10 +285,14 @@ class Window:
             "first_user": self._first_user,
             "newest_user": [[has_results, seq] for has_results, seq in self._newest_user.items()],
             "pinned": sorted(self._pinned),
+            "pinned_before": [seq for seq, _ in self._pinned_before],
+            "calls": self._open_calls.state(),
         }
 
-    def restore(self, entries: Sequence[Entry], state: Mapping[str, Any]) -> None:
-        """Be the window that `state` was taken of; `entries` are those that it had."""
+    def restore(
+        self, entries: Sequence[Entry], state: Mapping[str, Any], message_of: Callable[[int], object]
+    ) -> None:
+        """Be the window that `state` was taken of; `entries` are those that it had. `message_of` reads the log."""
         self._keep_only(entries)
         self.last_seq = state["last_seq"]
         self.log_tokens = state["log_tokens"]
@@ -296,10 +300,12 @@ class Window:
         self._first_user = state["first_user"]
         self._newest_user = {bool(has_results): seq for has_results, seq in state["newest_user"]}
         self._pinned = set(state["pinned"])
+        self._pinned_before = [(seq, message_of(seq)) for seq in state["pinned_before"]]
+        self._open_calls.restore(state["calls"])
 
     def _pin_again(self, entry: Entry) -> None:
         message = entry.as_added.message
-        found = next((i for i, before in enumerate(self._pinned_before) if is_same(before, message)), None)
+        found = next((i for i, (_, before) in enumerate(self._pinned_before) if is_same(before, message)), None)
         if found is not None:
             del self._pinned_before[found]
             self._pinned.add(entry.seq)
@@ -391,6 +397,16 @@ class OpenCalls:
             if answered is not None:
                 del self._open[answered]
         self._after_assistant = reading.role == "assistant"
+
+    def state(self) -> dict[str, bool]:
+        """Return what cannot be told from the messages that still stand, as JSON values."""
+        return {"are_open": bool(self._open), "after_assistant": self._after_assistant}
+
+    def restore(self, state: Mapping[str, bool]) -> None:
+        """Know what was known when `state` was taken. Whatever is open stands, and was added already."""
+        self._after_assistant = state["after_assistant"]
+        if not state["are_open"]:
+            self._open.clear()
 
 
 def units(entries: Sequence[Entry], *, splits_responses: bool) -> list[Unit]:

@@ -47,7 +47,7 @@ def restore(parts: Parts, archive: SessionArchive, shelf: Shelf, saved: Saved, s
     entries = _entries(layout, saved.layout, shelf, last_seq=state["window"]["last_seq"])
     calls = [_call(stored) for stored in store.calls(session_id)]
     parts.size.restore(state["size"], layout.system, layout.tools)
-    parts.window.restore(entries, state["window"])
+    parts.window.restore(entries, state["window"], lambda seq: shelf.entry(seq).message)
     parts.accounts.restore(state["accounts"], calls)
     parts.cycle.restore(state["cycle"])
     parts.cycle.results.stand(layout.standing)
