@@ -18,7 +18,7 @@ from ..recall.fts5 import BURST_GAP_SECONDS
 from ..recall.fts5_search import marks, pressed
 from ..recall.ranking import asks_something
 from ..recall.terms import terms_of
-from .encoding import storable
+from .encoding import dumped, storable
 from .postgres_connection import Row, Transaction
 from .postgres_reads import LINE_OF, ON_LINE
 from .postgres_rows import to_text
@@ -38,7 +38,8 @@ def add_documents(transaction: Transaction, documents: Iterable[Document]) -> No
     if rows:
         new = [(row, by_place[row["id"], row["seq"]]) for row in rows]
         prepared = [_row(row, one, burst) for (row, one), burst in zip(new, _bursts(transaction, new), strict=True)]
-        transaction.run_each(_ADD, prepared)
+        columns = {name: [one[name] for one in prepared] for name in prepared[0]}
+        transaction.run(_ADD, columns)
         transaction.run_each(_COUNT, _sums(prepared))
     transaction.run(_MARK, places)
 
@@ -66,19 +67,19 @@ def signed_key(term: str) -> int:
 
 def _row(row: Mapping[str, Any], one: Document, burst: int) -> dict[str, Any]:
     terms = terms_of(one.text)
-    own = [signed_key(term) for term in dict.fromkeys(terms)]
+    keys = [*map(signed_key, dict.fromkeys(terms)), *field_keys(one.role, one.tools), namespace_key(row["number"])]
     return {
         "id": (row["number"] << SEQ_BITS) + one.seq,
         "role": one.role,
         "speaker": to_text(one.speaker),
-        "tools": [to_text(tool) for tool in one.tools],
+        "tools": dumped(one.tools),
         "at": one.at,
         "burst": burst,
         "asks": asks_something(one.text, one.tools, one.role),
         "length": len(terms),
         "counts": packed(terms),
         "content": pressed(one.text),
-        "keys": [*own, *field_keys(one.role, one.tools), namespace_key(row["number"])],
+        "keys": f"{{{','.join(map(str, keys))}}}",  # unnest makes one column of arrays of arrays
     }
 
 
@@ -123,13 +124,26 @@ _NEW: Final = f"""
 _BEFORE: Final = """
     SELECT at, burst FROM aloop.documents WHERE id >= %(first)s AND id < %(id)s ORDER BY id DESC LIMIT 1
 """
-_ADD: Final = """
-    WITH document AS (
-        INSERT INTO aloop.documents (id, role, speaker, tools, at, burst, asks, length, counts, content)
-        VALUES (%(id)s, %(role)s, %(speaker)s, %(tools)s, %(at)s, %(burst)s, %(asks)s, %(length)s, %(counts)s,
-            %(content)s)
+_COLUMNS: Final = {
+    "id": "bigint",
+    "role": "text",
+    "speaker": "text",
+    "tools": "text",
+    "at": "double precision",
+    "burst": "bigint",
+    "asks": "boolean",
+    "length": "bigint",
+    "counts": "bytea",
+    "content": "bytea",
+}
+_ADD: Final = f"""
+    WITH new AS (
+        SELECT * FROM unnest({", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())}, %(keys)s::text[])
+            AS given ({", ".join(_COLUMNS)}, keys)
+    ), document AS (
+        INSERT INTO aloop.documents ({", ".join(_COLUMNS)}) SELECT {", ".join(_COLUMNS)} FROM new
     )
-    INSERT INTO aloop.terms (id, keys) VALUES (%(id)s, %(keys)s::integer[])
+    INSERT INTO aloop.terms (id, keys) SELECT id, keys::integer[] FROM new
 """
 _COUNT: Final = """
     UPDATE aloop.namespaces SET documents = documents + %(documents)s, terms = terms + %(terms)s

@@ -202,7 +202,7 @@ _INDEX: Final = (
         id bigint PRIMARY KEY,
         role text NOT NULL,
         speaker text NOT NULL,
-        tools text[] NOT NULL,
+        tools text NOT NULL,
         at double precision NOT NULL,
         burst bigint NOT NULL,
         asks boolean NOT NULL,

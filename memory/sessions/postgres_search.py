@@ -7,33 +7,35 @@ the tables as they are then: a document that goes in between is not found.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from typing import Any, Final
 
 from ..recall.counts import counts_in, key_of
 from ..recall.documents import Found, Query
 from ..recall.fts5_search import unpressed
 from ..recall.ranking import NEAR, Candidate, Corpus, rank
-from ..recall.terms import query_terms
-from .encoding import storable
-from .postgres_connection import Transaction
+from ..recall.terms import query_terms, spoken_names
+from .encoding import loaded, storable
+from .postgres_connection import Row, Transaction
 from .postgres_index import SEQ_BITS, field_keys, namespace_key, signed_key
 from .postgres_rows import from_text
 
-_MOST_TERMS: Final = 48
-_COUNTED: Final = 5_000
-"""Documents of a term that are counted where everything is searched; from there on their share is told from these."""
-_READ_OF_A_TERM: Final = 1_000
-_READ_IN_ALL: Final = 4_000
+_MOST_TERMS: Final = 40
+_COUNTED: Final = 1_000
+"""Documents of a term that are counted; how many more there are is told from how far one had to go for these."""
+_SORTED: Final = 10_000
+"""Of a term that more documents have, any are read instead of the newest, for which all would have to be."""
+_READ_OF_A_TERM: Final = 300
+_READ_IN_ALL: Final = 1_200
 _CONJOINED: Final = 4
-_RANKED: Final = 200
+_RANKED: Final = 120
 _MOST_SIMILAR: Final = 100
-_WITH_NEIGHBOURS: Final = 50
+_WITH_NEIGHBOURS: Final = 30
 _LITERALLY: Final = 40
-_NEWEST: Final = 64
-_NEWEST_BYTES: Final = 1 << 17
+_NEWEST: Final = 32
+_NEWEST_BYTES: Final = 1 << 16
 _LONGEST_SEQ: Final = (1 << SEQ_BITS) - 1
 
 
@@ -47,10 +49,11 @@ class Search:
         self._scope = {
             "is_everywhere": names is None,
             "names": [storable(name) for name in names or ()],
-            "similar": [*{storable(name) for name, _ in query.similarities}],
+            # Of everything the sums are enough, but those that are near by meaning need their numbers.
+            "near": [*{storable(name) for name, _ in query.similarities}] if names is None else [],
         }
+        self._numbers: list[int] = []
         transaction.run(_BY_INDEX)
-        self._newest: list[int] = []
         self._marks = field_keys(query.role, [query.tool] if query.tool else [])
 
     def found(self) -> list[Found]:
@@ -59,31 +62,38 @@ class Search:
         documents = sum(row["documents"] for row in scopes if row["is_searched"])
         if not documents or self._query.limit < 1:
             return []
-        numbers = [row["number"] for row in scopes if row["is_searched"] and row["number"] is not None]
-        self._scope |= {"numbers": numbers, "namespaces": [namespace_key(number) for number in numbers]}
-        # A pasted page is a legal query too. Long words are the rare ones (Zipf's law of abbreviation).
-        wanted = sorted(query_terms(self._query.text), key=len, reverse=True)[:_MOST_TERMS]
-        frequencies = self._frequencies(wanted)
-        terms = sorted((term for term in wanted if frequencies[term]), key=lambda term: frequencies[term])
+        self._numbers = [row["number"] for row in scopes if row["is_searched"] and row["number"] is not None]
+        self._scope |= {"numbers": self._numbers, "namespaces": [*map(namespace_key, self._numbers)]}
+        frequencies = self._frequencies(_looked_for(self._query.text), documents)
+        terms = sorted(frequencies, key=lambda term: frequencies[term])
         length = sum(row["terms"] for row in scopes if row["is_searched"]) / documents
         corpus = Corpus(documents=documents, mean_length=length, frequencies=frequencies)
-        chosen = dict.fromkeys([*self._chosen(terms, corpus), *self._similar(scopes)])
-        candidates = self._candidates([*chosen], terms)
-        literal = self._literal(candidates, terms if len(terms) == len(wanted) else None)
+        keys = {key_of(term): term for term in terms}
+        chosen = [*dict.fromkeys([*self._chosen(terms, corpus), *self._similar(scopes)])]
+        around = [id + step for id in chosen[:_WITH_NEIGHBOURS] for step in NEAR]
+        candidates = self._candidates({*chosen, *around}, keys)
+        literal = self._literal(candidates)
+        candidates |= self._candidates(literal - candidates.keys(), keys)
         final = [replace(one, is_literal=id in literal) for id, one in candidates.items()]
         return rank(final, query=self._query, terms=terms, corpus=corpus)
 
     # --- Which documents may answer -----------------------------------------------------------------------------------
 
-    def _frequencies(self, terms: Sequence[str]) -> dict[str, float]:
-        """Return how many documents have each term. Of a session all are counted, of everything the first of them."""
-        keys = {term: signed_key(term) for term in terms}
-        limit = _COUNTED if self._scope["is_everywhere"] else None
-        rows = self._rows(_FREQUENCIES, self._scope | {"keys": [*keys.values()], "limit": limit}) if keys else []
-        # They were read from the beginning of the table, up to a block.
-        shares = {row["key"]: row["block"] / row["blocks"] if row["documents"] == limit else 1.0 for row in rows}
-        found = {row["key"]: row["documents"] / shares[row["key"]] for row in rows}
-        return {term: found.get(key, 0.0) for term, key in keys.items()}
+    def _frequencies(self, terms: Sequence[str], documents: int) -> dict[str, float]:
+        """Return how many documents have each term that any has."""
+        keys = {signed_key(term): term for term in terms}
+        # Branches: of several sessions one cannot tell how far one has come.
+        limit = _COUNTED if self._scope["is_everywhere"] or len(self._numbers) == 1 else None
+        rows = self._rows(_FREQUENCIES, self._scope | {"keys": [*keys], "limit": limit}) if keys else []
+        return {keys[row["key"]]: self._frequency(row, documents, limit) for row in rows}
+
+    def _frequency(self, row: Row, documents: int, limit: int | None) -> float:
+        """Return how many documents there are of a term, of which the first were counted, up to a limit."""
+        count = int(row["documents"])
+        if count != limit:
+            return count
+        share = row["block"] / row["blocks"] if self._scope["is_everywhere"] else row["span"] / documents
+        return max(float(count), min(count / float(share), documents))
 
     def _chosen(self, terms: Sequence[str], corpus: Corpus) -> list[int]:
         """Return the documents whose terms weigh most, best first; `terms` come rarest first."""
@@ -100,23 +110,31 @@ class Search:
 
     def _heaviest(self, asked: Sequence[tuple[Sequence[str], int]], corpus: Corpus) -> list[int]:
         weights: defaultdict[int, float] = defaultdict(float)
-        for together, limit in asked:
-            weight = sum(map(corpus.rarity, together))
-            for id in self._with_all(together, limit):
-                weights[id] = max(weights[id], weight) if len(together) > 1 else weights[id] + weight
+        for row in self._newest_with(asked, corpus):
+            together = asked[row["part"]][0]
+            weight, known = sum(map(corpus.rarity, together)), weights[row["id"]]
+            weights[row["id"]] = max(known, weight) if len(together) > 1 else known + weight
         return nlargest(_RANKED, weights, key=lambda id: (weights[id], id))
 
-    def _with_all(self, terms: Sequence[str], limit: int) -> list[int]:
-        """Return documents that have all these terms and the fields asked for, the newest first."""
-        values = {
-            "keys": [*map(signed_key, terms), *self._marks],
+    def _newest_with(self, asked: Sequence[tuple[Sequence[str], int]], corpus: Corpus) -> list[Row]:
+        """Return the newest documents that have all of some terms and the fields asked for, by the `part` asked for."""
+        orders = [
+            "" if len(terms) == 1 and corpus.frequencies[terms[0]] > _SORTED else "ORDER BY id + 0 DESC"
+            for terms, _ in asked
+        ]
+        until = self._query.until_seq
+        values: dict[str, object] = {
             "since": self._query.since_seq or 0,
-            "until": _LONGEST_SEQ + 1 if self._query.until_seq is None else self._query.until_seq,
-            "limit": limit,
+            "until": _LONGEST_SEQ + 1 if until is None else until,
         }
-        return [row["id"] for row in self._rows(_WITH_ALL, self._scope | values)]
+        for part, (terms, limit) in enumerate(asked):
+            values |= {f"keys{part}": [*map(signed_key, terms), *self._marks], f"limit{part}": limit}
+        parts = [_NEWEST_WITH.replace("PART", str(part)).replace("ORDER", order) for part, order in enumerate(orders)]
+        rows = self._rows(" UNION ALL ".join(parts), self._scope | values) if asked else []
+        return sorted(rows, key=lambda row: row["part"])
 
     def _similar(self, scopes: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the documents nearest by meaning, where they are in reach."""
         similarities = self._query.similarities
         numbers = {row["name"]: row["number"] for row in scopes if row["number"] is not None}
         best = nlargest(_MOST_SIMILAR, similarities, key=lambda key: similarities[key])
@@ -124,36 +142,43 @@ class Search:
 
     # --- What ranking needs to know of them ---------------------------------------------------------------------------
 
-    def _candidates(self, chosen: Sequence[int], terms: Sequence[str]) -> dict[int, Candidate]:
-        """Return the chosen documents, the neighbours of the first of them, and the newest."""
-        around = [id + step for id in chosen[:_WITH_NEIGHBOURS] for step in NEAR]
-        keys = {key_of(term): term for term in terms}
-        self._newest = self._newest_ids()
-        rows = self._rows(_DOCUMENTS, {"ids": [*{*chosen, *around, *self._newest}]})
+    def _candidates(self, ids: Collection[int], keys: Mapping[int, str]) -> dict[int, Candidate]:
+        rows = self._rows(_DOCUMENTS, {"ids": [*ids]}) if ids else []
         return {row["id"]: _candidate(row, keys) for row in rows}
 
-    def _newest_ids(self) -> list[int]:
-        """Return the newest documents: parts of words are looked for in them alone."""
-        ids, budget = [], _NEWEST_BYTES
-        for row in self._rows(_NEWEST_ONES, self._scope | {"limit": _NEWEST}):
-            budget -= row["size"]
-            if budget < 0:
-                break
-            ids.append(row["id"])
-        return ids
+    def _literal(self, candidates: Mapping[int, Candidate]) -> set[int]:
+        """Return the documents that contain the query as it stands.
 
-    def _literal(self, candidates: Mapping[int, Candidate], terms: Sequence[str] | None) -> set[int]:
-        """Return the candidates that contain the query as it stands; `terms`: None if no message has them all."""
+        Looked at are the shortest candidates that have all its words, and the newest documents, for parts of words.
+        """
         wanted = self._query.text.strip().casefold()
         if not wanted:
             return set()
-        whole = [id for id, one in candidates.items() if terms and len(one.counts) == len(terms)]
-        looked_at = {*nlargest(_LITERALLY, whole, key=lambda id: (-candidates[id].length, id)), *self._newest}
+        words = set(query_terms(wanted))
+        whole = [id for id, one in candidates.items() if words and words <= one.counts.keys()]
+        looked_at = {*nsmallest(_LITERALLY, whole, key=lambda id: candidates[id].length), *self._newest()}
         rows = self._rows("SELECT id, content FROM aloop.documents WHERE id = ANY(%(ids)s)", {"ids": [*looked_at]})
         return {row["id"] for row in rows if wanted in unpressed(row["content"]).casefold()}
 
-    def _rows(self, statement: str, values: Mapping[str, object]) -> list[dict[str, Any]]:
+    def _newest(self) -> Iterator[int]:
+        """Yield the newest documents, some kilobytes of them."""
+        budget = _NEWEST_BYTES
+        for row in self._rows(_NEWEST_ONES, self._scope | {"limit": _NEWEST}):
+            budget -= row["size"]
+            if budget < 0:
+                return
+            yield row["id"]
+
+    def _rows(self, statement: str, values: Mapping[str, object]) -> list[Row]:
         return self._transaction.rows(statement, values)
+
+
+def _looked_for(text: str) -> list[str]:
+    """Return the terms to look for. Of a pasted page the long ones: they are rare (Zipf's law of abbreviation)."""
+    terms = query_terms(text)
+    if len(terms) > _MOST_TERMS:
+        return sorted(terms, key=len, reverse=True)[:_MOST_TERMS]
+    return list(dict.fromkeys([*terms, *spoken_names(text)]))[:_MOST_TERMS]
 
 
 def _candidate(row: Mapping[str, Any], keys: Mapping[int, str]) -> Candidate:
@@ -162,7 +187,7 @@ def _candidate(row: Mapping[str, Any], keys: Mapping[int, str]) -> Candidate:
         seq=row["id"] & _LONGEST_SEQ,
         role=row["role"],
         speaker=from_text(row["speaker"]),
-        tools=tuple(map(from_text, row["tools"])),
+        tools=tuple(loaded(row["tools"])),
         at=row["at"],
         burst=row["burst"],
         asks=row["asks"],
@@ -179,7 +204,7 @@ _SCOPES: Final = """
     FROM aloop.namespaces WHERE %(is_everywhere)s
     UNION ALL
     SELECT number, id, NOT %(is_everywhere)s AND id = ANY(%(names)s), documents, terms
-    FROM aloop.namespaces JOIN aloop.sessions USING (number) WHERE id = ANY(%(names)s) OR id = ANY(%(similar)s)
+    FROM aloop.namespaces JOIN aloop.sessions USING (number) WHERE id = ANY(%(names)s) OR id = ANY(%(near)s)
 """
 # A search of some sessions asks for their keys together with the term's, so that GIN passes over what others have; that
 # two sessions may have one key is what the number is for.
@@ -187,21 +212,22 @@ _IN_SCOPE: Final = f"""
     (%(is_everywhere)s OR (keys && %(namespaces)s::integer[] AND id >> {SEQ_BITS} = ANY(%(numbers)s::bigint[])))
 """
 _FREQUENCIES: Final = f"""
-    SELECT key, count(*) AS documents, max((found.ctid::text::point)[0]) + 1 AS block,
+    SELECT key, count(*) AS documents, max(id) - min(id) + 1 AS span, (max(found.ctid)::text::point)[0] + 1 AS block,
         (SELECT pg_relation_size('aloop.terms') / current_setting('block_size')::bigint)::double precision AS blocks
     FROM unnest(%(keys)s::integer[]) key,
-        LATERAL (SELECT ctid FROM aloop.terms WHERE keys @> ARRAY[key] AND {_IN_SCOPE} LIMIT %(limit)s) found
+        LATERAL (SELECT id, ctid FROM aloop.terms WHERE keys @> ARRAY[key] AND {_IN_SCOPE} LIMIT %(limit)s) found
     GROUP BY key
 """
 # Sorted by an expression: to go down the numbers until enough are found would be to read the table for a rare term.
-_WITH_ALL: Final = f"""
-    SELECT id FROM aloop.terms
-    WHERE keys @> %(keys)s::integer[] AND {_IN_SCOPE}
+_NEWEST_WITH: Final = f"""(
+    SELECT PART AS part, id FROM aloop.terms
+    WHERE keys @> %(keysPART)s::integer[] AND {_IN_SCOPE}
         AND id & {_LONGEST_SEQ} >= %(since)s AND id & {_LONGEST_SEQ} < %(until)s
-    ORDER BY id + 0 DESC LIMIT %(limit)s
-"""
+    ORDER LIMIT %(limitPART)s
+)"""
 _DOCUMENTS: Final = f"""
-    SELECT d.*, s.id AS name FROM aloop.documents d JOIN aloop.sessions s ON s.number = d.id >> {SEQ_BITS}
+    SELECT d.id, s.id AS name, role, speaker, tools, at, burst, asks, length, counts
+    FROM aloop.documents d JOIN aloop.sessions s ON s.number = d.id >> {SEQ_BITS}
     WHERE d.id = ANY(%(ids)s)
 """
 _NEWEST_ONES: Final = f"""

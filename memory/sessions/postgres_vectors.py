@@ -71,6 +71,7 @@ class PostgresVectors:
         values = {
             "embedder": storable(embedder),
             "vector": _as_text(vector),
+            "dimensions": len(vector) // 4,
             "is_everywhere": namespaces is None,
             "names": [storable(name) for name in namespaces or ()],
             "limit": limit,
@@ -167,16 +168,11 @@ _VECTORS: Final = """{0}
     JOIN aloop.embedders e ON e.number = v.embedder
     WHERE e.name = %(embedder)s AND v.row > %(after)s ORDER BY v.row
 """
-# A row may hold the vectors of several passages, one behind the other: a message is as near as the nearest of them.
 _SIMILAR: Final = """
-    WITH query AS MATERIALIZED (
-        SELECT q AS vector, pgvector.vector_dims(q) AS size FROM (SELECT %(vector)s::pgvector.vector AS q) given
-    )
-    SELECT v.session_id, v.seq, max(
-        1 - (pgvector.subvector(v.embedding, part * size + 1, size) OPERATOR(pgvector.<=>) query.vector)
-    ) AS similarity
-    FROM query, aloop.vectors v, generate_series(0, pgvector.vector_dims(v.embedding) / size - 1) part
+    SELECT v.session_id, v.seq, 1 - (v.embedding OPERATOR(pgvector.<=>) %(vector)s::pgvector.vector) AS similarity
+    FROM aloop.vectors v
     WHERE v.embedder = (SELECT number FROM aloop.embedders WHERE name = %(embedder)s)
-        AND (%(is_everywhere)s OR v.session_id = ANY(%(names)s)) AND pgvector.vector_dims(v.embedding) %% size = 0
-    GROUP BY v.session_id, v.seq ORDER BY similarity DESC, v.session_id, v.seq LIMIT %(limit)s
+        AND (%(is_everywhere)s OR v.session_id = ANY(%(names)s))
+        AND pgvector.vector_dims(v.embedding) = %(dimensions)s
+    ORDER BY similarity DESC, v.session_id, v.seq LIMIT %(limit)s
 """
