@@ -15,8 +15,10 @@ import pytest
 from agent.cli import main
 from memory import MemoryConfig, MemoryManager
 from memory.sessions.sqlite import SqliteSessionStore
+from memory.testing.simulators import ProviderSimulator
 
 from .test_cli import Done, rounds
+from .test_cli_run import asked
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,6 @@ def test_by_default_the_users_own_file_is_meant(aloop: Aloop, tmp_path: Path) ->
     assert aloop("sessions").out == f"no sessions yet in {tmp_path}/home/.aloop/sessions.db\n"
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not Path("/dev/full").exists(), reason="needs a file that cannot be written")
 def test_a_database_that_may_only_be_read_can_be_listed_and_shown(kept: Kept, aloop: Aloop) -> None:
     kept.db.chmod(stat.S_IRUSR)
     kept.db.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -304,12 +305,21 @@ def test_limits_delete_the_oldest(kept: Kept, aloop: Aloop) -> None:
 # --- Going on ---------------------------------------------------------------------------------------------------------
 
 
-def test_resume_is_a_run_in_that_session(kept: Kept, aloop: Aloop) -> None:
-    assert '"..."' in aloop("sessions", "resume", kept.id).err
+def test_resume_is_a_run_in_that_session(kept: Kept, aloop: Aloop, tmp_path: Path) -> None:
+    with ProviderSimulator("openai_chat", ["It is done."]) as server:
+        run = asked(server, "--json", "--db", kept.db, task="Go on.")
+        done = aloop("sessions", "resume", kept.id[:7], *run[1:])
 
-    done = aloop("sessions", "resume", "nobody", "--task", "Go on.", "--provider", "openai", "--model", "m-1")
+    assert (done.code, done.json["session_id"], done.json["answer"]) == (0, kept.id, "It is done.")
+    assert "Read every file and report." in json.dumps(server.requests[-1].body["messages"])
+    assert aloop("sessions", "show", kept.id, "--json").json["last_seq"] > 22
 
-    assert done.code == 2
+
+def test_resume_without_a_task_says_what_is_missing(kept: Kept, aloop: Aloop) -> None:
+    done = aloop("sessions", "resume", kept.id)
+
+    assert (done.code, done.out) == (2, "")
+    assert "no task is given" in done.err
 
 
 # --- Mistakes ---------------------------------------------------------------------------------------------------------

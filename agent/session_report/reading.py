@@ -106,7 +106,7 @@ def _expense(cost: Cost, by_ref: Mapping[str, StoredMessage], shelf: Shelf) -> E
     return Expense(cost=cost, role=message.role, tools=message.tools, excerpt=excerpt_of(text))
 
 
-def excerpt_of(text: str, *, characters: int = _EXCERPT_CHARACTERS) -> str:
+def excerpt_of(text: str) -> str:
     """Return the first words of a text on one line."""
-    words = " ".join(text[: 8 * characters].split())
-    return words if len(words) <= characters else f"{words[: characters - 1]}…"
+    words = " ".join(text[: 8 * _EXCERPT_CHARACTERS].split())
+    return words if len(words) <= _EXCERPT_CHARACTERS else f"{words[: _EXCERPT_CHARACTERS - 1]}…"

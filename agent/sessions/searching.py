@@ -63,7 +63,7 @@ def _print_hit(hit: Hit, titles: dict[str, str]) -> None:
     title = excerpt_of(titles.get(hit.session_id or "", ""))
     when = "" if hit.at is None else local(hit.at)
     print_line(output(), harmless(" ".join(part for part in (hit.ref, hit.role, when, title) if part)))
-    print_line(output(), f"  {harmless(excerpt_of(hit.excerpt, characters=240))}")
+    print_line(output(), f"  {harmless(excerpt_of(hit.excerpt))}")
 
 
 def _hit_as_dict(hit: Hit, titles: dict[str, str]) -> dict[str, Any]:
