@@ -87,11 +87,20 @@ def vectors(
     """Return vectors by ascending row."""
     reader = _embedder(connection, embedder)
     if session_id is None:
-        return connection.execute(f"{_VECTORS} ORDER BY row", (reader, after_row)).fetchall()
+        # By the row, not by an index: the few that are new are behind all others.
+        return connection.execute(
+            "SELECT row, id, seq, vector FROM vectors NOT INDEXED CROSS JOIN sessions USING (session) "
+            "WHERE embedder = ? AND row > ? ORDER BY row",
+            (reader, after_row),
+        ).fetchall()
     found: list[tuple[int, str, int, bytes]] = []
-    for session, _, first, last in parts(connection, session_id):
-        condition = "vectors.session = ? AND vectors.seq BETWEEN ? AND ?"
-        found += connection.execute(f"{_VECTORS} AND {condition}", (reader, after_row, session, first, last))
+    for session, id, first, last in parts(connection, session_id):
+        rows = connection.execute(
+            "SELECT row, seq, vector FROM vectors WHERE embedder = ? AND session = ? AND seq BETWEEN ? AND ? "
+            "AND row > ?",
+            (reader, session, first, last, after_row),
+        )
+        found += [(row, id, seq, vector) for row, seq, vector in rows]
     return sorted(found)
 
 
@@ -112,11 +121,6 @@ def forget_recall(connection: sqlite3.Connection, session: int, id: str, seqs: S
         "DELETE FROM vectors WHERE embedder IN (SELECT embedder FROM embedders) AND session = ? AND seq = ?",
         [(session, seq) for seq in seqs],
     )
-
-
-_VECTORS: Final = (
-    "SELECT row, id, seq, vector FROM vectors JOIN sessions USING (session) WHERE embedder = ? AND row > ?"
-)
 
 
 def _pending(connection: sqlite3.Connection, reader: int, session_id: str | None) -> Iterator[tuple[int, str, int]]:
