@@ -41,6 +41,9 @@ KEYS: Final[Mapping[str, str]] = MappingProxyType(
         "MEMORY_SUMMARY_INPUT_TOKENS": "summary_input_tokens",
         "MEMORY_SESSION_DB": "session_db",
         "MEMORY_SESSION_REQUIRED": "session_required",
+        "MEMORY_EMBEDDER": "embedder",
+        "MEMORY_AUTO_RECALL": "auto_recall",
+        "MEMORY_AUTO_RECALL_TOKENS": "auto_recall_tokens",
         "MEMORY_PRESET": "preset",
     }
 )

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     summary_timeout_seconds: float | None = None
     session_db: Annotated[str | None, BeforeValidator(none_from_word)] = None
     session_required: bool | None = None
+    embedder: Annotated[str | None, BeforeValidator(none_from_word)] = None
+    auto_recall: bool | None = None
+    auto_recall_tokens: int | None = None
     summary_input_tokens: int | None = None
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .economics import Outlook, outlook_of
 from .errors import BudgetExceededError
@@ -13,7 +13,7 @@ from .ledger import Ledger, Request, SummaryMeter
 from .prices import PRICING
 from .request_size import RequestSize
 from .tokens import TokenCounter
-from .tracker import Call, Purpose, TokenTracker
+from .tracker import Call, TokenTracker
 from .usage import Usage, carrier
 from .window import Window
 
@@ -228,6 +228,6 @@ class Accounts:
         """Return what the caller knows better, else what the clock says, corrected by what was read so far."""
         return self.ledger.alive(self.cache_alive) if given is None else given
 
-    def _tell(self, purpose: Purpose, next_call_usd: float) -> None:
+    def _tell(self, purpose: Literal["agent", "summary"], next_call_usd: float) -> None:
         spent, limit = self.tracker.total_cost, self._limit_usd or 0.0
         self._on_over_budget(OverBudget(purpose=purpose, spent_usd=spent, next_call_usd=next_call_usd, limit_usd=limit))

@@ -181,6 +181,19 @@ class MemoryConfig:
     session_required: bool = False
     """Raise when the session cannot be written. False: the loop goes on in memory, with a warning and an event."""
 
+    embedder: str | None = None
+    """What turns messages into vectors for `recall`: `local`, or `openai:` and a model's name. None: words alone.
+
+    The key for an endpoint is not kept here: give the memory an embedder; agents make it from the environment.
+    """
+
+    auto_recall: bool = False
+    """Bring back by itself what was compressed away, where the newest messages name something in it."""
+
+    auto_recall_tokens: int = 2_000
+    """The most that comes back at one time; all that stands at one time is at most a fifth of the threshold. At least
+    100."""
+
     summary_input_tokens: int = 100_000
     """The most that one summary request may hold, in tokens; a longer part is summarised in pieces. At least 100."""
 
@@ -411,6 +424,11 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _is_endpoint(value: str) -> bool:
+    kind, _, model = value.partition(":")
+    return kind == "openai" and bool(model.strip())
+
+
 def _are_names(value: object) -> bool:
     # One string is a sequence of strings too, and always a forgotten comma.
     return isinstance(value, list | tuple | set | frozenset) and all(map(_is_name, value))
@@ -464,5 +482,11 @@ _RULES: Final[Mapping[str, _Rule]] = {
         lambda value: value is None or _is_name(value), "the path of a file, a postgresql:// address, or none"
     ),
     "session_required": _FLAG,
+    "embedder": _Rule(
+        lambda value: value is None or value == "local" or (_is_name(value) and _is_endpoint(value)),
+        "local, openai:MODEL, or none",
+    ),
+    "auto_recall": _FLAG,
+    "auto_recall_tokens": _whole(100),
     "summary_input_tokens": _whole(100),
 }

@@ -91,7 +91,7 @@ class MemoryManager:
             store: Where the conversation is kept, from its first message on; None: where `session_db` says, nowhere if
                 that is not set. Whoever gives one closes it. (`resume` and `branch` give a session in it.)
             title: What lists of sessions call this one; None: the beginning of the first task.
-            embedder: Lets `recall` find what was meant in other words (docs/embedders.md); None: what the settings name.
+            embedder: Lets `recall` find what was meant in other words; None: what the settings name.
             counter: How tokens are counted; None: tiktoken with the model's family factor.
             tracker: Where calls are priced; None: a new one.
             on_event: Called with each event. What it raises is logged by its type and goes no further.
@@ -346,7 +346,7 @@ class MemoryManager:
         return self._window.context
 
     def origins(self) -> list[Any | None]:
-        """Return, beside each message of the context, the message as it was added; None for what the memory wrote itself."""
+        """Return, beside each message of the context, the message as it was added; None for what the memory wrote."""
         return [None if e.is_written else e.as_added.message for e in self._window.entries]
 
     @property

@@ -25,6 +25,7 @@ def spending(tracker: TokenTracker, ledger: Ledger) -> dict[str, Any]:
         "total_cost": tracker.total_cost,
         "compression_tokens": tracker.compression_tokens,
         "compression_cost": tracker.compression_cost,
+        "recall_cost": tracker.recall_cost,
         "total_savings": ledger.saved_tokens,
         "net_savings": net_savings,
         "savings_percentage": 100 * net_savings / without_memory if without_memory > 0 else 0.0,

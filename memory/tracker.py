@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 
 from .dialects import DIALECTS, detect
 from .messages import Dialect, DialectName, Fit, Reading, Wire
@@ -19,8 +19,8 @@ from .usage import Usage, read_model, read_usage
 
 __all__ = ["Call", "Purpose", "TokenTracker", "Totals", "Usage", "read_model", "read_usage"]
 
-Purpose: TypeAlias = Literal["agent", "summary"]
-"""Who the call was for: the loop itself, or the memory's own summaries."""
+Purpose: TypeAlias = Literal["agent", "summary", "recall"]
+"""What the call was for: the loop itself, the memory's own summaries, or the vectors by which it recalls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class TokenTracker:
         self.calls: list[Call] = []
         """Every call, in the order they were recorded."""
         self._all = Totals()
-        self._by_purpose: dict[Purpose, Totals] = {"agent": Totals(), "summary": Totals()}
+        self._by_purpose = _no_purposes()
         self._by_model: dict[str, Totals] = {}
         self._changed_from = 0
         self._counters: dict[tuple[str | None, str | None], TiktokenCounter] = {}
@@ -155,6 +155,7 @@ class TokenTracker:
         at: datetime | None = None,
         purpose: Purpose = "agent",
         is_estimate: bool = False,
+        cost_usd: float | None = None,
     ) -> Call:
         """Add one call to the ledger and return its entry. O(1).
 
@@ -162,10 +163,14 @@ class TokenTracker:
             usage: What it used; `read_usage(response)` gives it.
             model: Which model answered.
             at: When; now, if left out. Prices are those of that day.
-            purpose: `summary` for the memory's own calls, which also count as `compression_cost`.
+            purpose: `summary` for the memory's own summaries, which also count as `compression_cost`; `recall` for
+                embeddings.
             is_estimate: The usage was counted, not reported.
+            cost_usd: What it cost, where the caller knows; None: by this tracker's prices.
         """
         call = self._priced(usage, model=model, at=at or datetime.now(UTC), purpose=purpose, is_estimate=is_estimate)
+        if cost_usd is not None:
+            call = replace(call, cost_usd=cost_usd, price_is_default=False)
         self.calls.append(call)
         self._sum(call, sign=1)
         return call
@@ -200,7 +205,7 @@ class TokenTracker:
         """Return a tracker with the same prices and no calls."""
         fresh = copy.copy(self)
         fresh.calls, fresh._changed_from = [], 0
-        fresh._all, fresh._by_purpose, fresh._by_model = Totals(), {"agent": Totals(), "summary": Totals()}, {}
+        fresh._all, fresh._by_purpose, fresh._by_model = Totals(), _no_purposes(), {}
         return fresh
 
     def state(self) -> dict[str, Any]:
@@ -217,7 +222,7 @@ class TokenTracker:
         self._changed_from = len(self.calls)
         self._all = Totals(**state["all"])
         by_purpose = state["by_purpose"]
-        self._by_purpose = {"agent": Totals(**by_purpose["agent"]), "summary": Totals(**by_purpose["summary"])}
+        self._by_purpose = {purpose: Totals(**by_purpose.get(purpose, {})) for purpose in _PURPOSES}
         self._by_model = {model: Totals(**totals) for model, totals in state["by_model"].items()}
 
     def _priced(self, usage: Usage, *, model: str | None, at: datetime, purpose: Purpose, is_estimate: bool) -> Call:
@@ -265,6 +270,11 @@ class TokenTracker:
         return self._by_purpose["summary"].cost_usd
 
     @property
+    def recall_cost(self) -> float:
+        """USD of the vectors that recall was made with."""
+        return self._by_purpose["recall"].cost_usd
+
+    @property
     def compression_tokens(self) -> int:
         """Input and output of the summary calls."""
         summaries = self._by_purpose["summary"]
@@ -292,8 +302,15 @@ class TokenTracker:
 
     @property
     def by_purpose(self) -> Mapping[Purpose, Totals]:
-        """The sums of the loop's calls and of the summaries."""
+        """The sums of the loop's calls, of the summaries and of recall."""
         return MappingProxyType(self._by_purpose)
+
+
+_PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
+
+
+def _no_purposes() -> dict[Purpose, Totals]:
+    return {purpose: Totals() for purpose in _PURPOSES}
 
 
 _DIALECT_OF_FAMILY: Mapping[Family, DialectName] = MappingProxyType(

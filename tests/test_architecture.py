@@ -32,7 +32,7 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"cycle"}),
     frozenset({"intake"}),
     frozenset({"sessions"}),
-    frozenset({"manager", "stats"}),
+    frozenset({"manager", "stats", "recalling"}),
     frozenset({"testing", "integrations", "__init__"}),
 )
 """Modules and packages of `memory`, the lowest first: each imports from its own level and from those before it."""

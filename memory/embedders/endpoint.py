@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..errors import ConfigError, EmbeddingError
 from ..prices import PriceBook, PriceTable
@@ -87,6 +88,18 @@ class OpenAIEmbedder:
         self._max_text_bytes = max_text_bytes
         self._prices = PriceBook(pricing, table=_PRICES)
         self._on_usage = on_usage
+
+    def telling(self, on_usage: Callable[[EmbeddingCall], object]) -> Self:
+        """Return the same embedder, which tells of each request to this function too: a memory books it so."""
+
+        def tell(call: EmbeddingCall) -> None:
+            if before is not None:
+                before(call)
+            on_usage(call)
+
+        before, other = self._on_usage, copy.copy(self)
+        other._on_usage = tell
+        return other
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Return a vector for each text. One request for each 128 texts or 250,000 bytes.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
 from ..errors import EmbeddingError
+
+if TYPE_CHECKING:
+    from .endpoint import EmbeddingCall
 
 Vector: TypeAlias = bytes
 """Little-endian float32 numbers of unit length: what a database stores and `numpy.frombuffer(v, "<f4")` reads."""
@@ -44,6 +47,15 @@ class AsyncEmbedder(Embedder, Protocol):
 
     async def aembed(self, texts: Sequence[str]) -> list[Vector]:
         """Return what `embed` returns."""
+        ...
+
+
+@runtime_checkable
+class PaidEmbedder(Embedder, Protocol):
+    """An embedder whose requests cost something, and that can say how much."""
+
+    def telling(self, on_usage: Callable[[EmbeddingCall], object]) -> Self:
+        """Return the same embedder, which tells of each request to this function too."""
         ...
 
 

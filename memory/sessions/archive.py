@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from ..archive import Hit, Record, as_number
-from ..errors import ConfigError, UnknownReferenceError
+from ..embedding import Embedding, drive_embedding
+from ..errors import ConfigError, UnknownReferenceError, UnknownSessionError
+from ..messages import Role
 from ..window import Entry, reference
+from .recall import Match, Request, SessionSearch, hit_of
 from .shelf import Shelf
+from .store import SessionStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is looked for, and where."""
+
+    text: str
+    limit: int
+    role: Role | None = None
+    tool: str | None = None
+    without: Collection[int] = ()
+    """Messages of this conversation that are not wanted, by their numbers."""
+    is_everywhere: bool = False
+    """In the other sessions of the store too."""
 
 
 class SessionArchive:
@@ -20,6 +39,11 @@ class SessionArchive:
         self._shelf = shelf
         self._records: dict[int, Record] = {}
         self._seqs: set[int] = set()
+
+    @property
+    def store(self) -> SessionStore:
+        """Where the messages are."""
+        return self._shelf.store
 
     @property
     def seqs(self) -> tuple[int, ...]:
@@ -45,7 +69,49 @@ class SessionArchive:
         return self._records.get(seq) or _record(self._shelf.entry(seq))
 
     def search(self, query: str, *, limit: int = 5) -> list[Hit]:
-        raise NotImplementedError
+        wanted = Wanted(text=query, limit=limit)
+        return drive_embedding(self.found(wanted, SessionSearch(self._shelf.store)), None)
+
+    def found(self, wanted: Wanted, search: SessionSearch) -> Embedding[list[Hit]]:
+        """Return what of the archive, or of all sessions, matches best; best first."""
+        line = self._line()
+        if not (line or wanted.is_everywhere):
+            return []
+        archived = self._seqs.difference(wanted.without)
+
+        def accepts(session_id: str, seq: int) -> bool:
+            return seq in archived if seq <= line.get(session_id, 0) else wanted.is_everywhere
+
+        request = Request(
+            text=wanted.text,
+            session_id=None if wanted.is_everywhere else self._shelf.session_id,
+            limit=wanted.limit,
+            role=wanted.role,
+            tool=wanted.tool,
+            until_seq=None if wanted.is_everywhere else max(archived, default=0) + 1,
+            accepts=accepts,
+        )
+        matches = yield from search.search(request)
+        return [self._hit(match, wanted.text, is_own=match.seq <= line.get(match.session_id, 0)) for match in matches]
+
+    def _hit(self, match: Match, words: str, *, is_own: bool) -> Hit:
+        hit = hit_of(match, words)
+        if not is_own:
+            return hit
+        known = self._records.get(match.seq)
+        return replace(
+            hit,
+            ref=reference(match.seq),
+            message=match.message if known is None else known.message,
+            session_id=self._shelf.session_id,
+        )
+
+    def _line(self) -> dict[str, int]:
+        """Return which messages of which sessions are this conversation; none before its first turn was written."""
+        try:
+            return dict(self._shelf.store.line(self._shelf.session_id))
+        except UnknownSessionError:
+            return {}
 
     def __iter__(self) -> Iterator[Record]:
         self._shelf.fetch(seq for seq in self.seqs if seq not in self._records)

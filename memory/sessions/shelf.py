@@ -20,8 +20,8 @@ class Shelf:
     def __init__(self, store: SessionStore, session_id: str, dialect: Dialect) -> None:
         self.dialect = dialect
         """The format of the messages; whoever learns it later sets it."""
-        self._store = store
-        self._session_id = session_id
+        self.store = store
+        self.session_id = session_id
         self._entries: dict[int, Entry] = {}
         self._shown: dict[int, Entry] = {}
 
@@ -40,20 +40,20 @@ class Shelf:
         """Read several messages at once; what is known already is not read again."""
         missing = [seq for seq in seqs if seq not in self._entries]
         if missing:
-            self._take(self._store.messages_of(self._session_id, missing))
+            self._take(self.store.messages_of(self.session_id, missing))
 
     def appended(self, after_seq: int, last_seq: int) -> list[Entry]:
         """Return what stood in the window for messages when they were appended: mostly the messages themselves."""
         if last_seq > after_seq:
             wanted = range(after_seq + 1, last_seq + 1)
             if not all(seq in self._entries for seq in wanted):
-                self._take(self._store.messages(self._session_id, first_seq=after_seq + 1, last_seq=last_seq))
+                self._take(self.store.messages(self.session_id, first_seq=after_seq + 1, last_seq=last_seq))
             return [self._shown.get(seq) or self._entries[seq] for seq in wanted if seq in self._entries]
         return []
 
     def blob(self, digest: str) -> bytes:
         """Return a blob of the store."""
-        return self._store.blob(digest)
+        return self.store.blob(digest)
 
     def _take(self, messages: Iterable[StoredMessage]) -> None:
         for stored in messages:
@@ -65,7 +65,7 @@ class Shelf:
                 self._shown[stored.seq] = standing_entry(loaded(stored.shown), self)
 
     def _read(self, stored: StoredMessage) -> Entry:
-        message = decode(stored.body, stored.form, self._store.blob)
+        message = decode(stored.body, stored.form, self.store.blob)
         kind = Kind.RECALLED if stored.is_written else Kind.ORIGINAL
         reading = self.dialect.read(to_wire(message))
         return Entry(seq=stored.seq, message=message, reading=reading, tokens=stored.tokens, kind=kind)
