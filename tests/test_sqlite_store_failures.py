@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from memory.errors import (
 )
 from memory.sessions.sqlite import SqliteSessionStore
 from memory.sessions.sqlite_failures import storage_error
+from memory.sessions.values import StoredMessage
 from memory.testing.session_turns import Writer
 
 NOBODY = 65_534
@@ -69,6 +71,28 @@ def test_a_file_that_somebody_keeps_locked_is_waited_for_and_then_told(writer: W
 
     writer.store.save(turn)
     assert numbers(path) == [1, 2]
+
+
+class Messages(tuple[StoredMessage, ...]):
+    """Messages that release their session while the store reads them, as a finaliser might at any moment."""
+
+    writer: Writer
+
+    def __iter__(self) -> Iterator[StoredMessage]:
+        with pytest.raises(StorageError, match="another call"):
+            self.writer.release()
+        return super().__iter__()
+
+
+def test_a_call_from_within_a_call_is_refused_and_harms_nothing(writer: Writer, path: Path) -> None:
+    turn = writer.turn("two")
+    messages = Messages(turn.messages)
+    messages.writer = writer
+
+    writer.store.save(replace(turn, messages=messages))
+
+    assert numbers(path) == [1, 2]
+    writer.write("three")
 
 
 # --- Full -------------------------------------------------------------------------------------------------------------

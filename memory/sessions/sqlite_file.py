@@ -41,6 +41,7 @@ class SqliteFile:
         self._file_id: tuple[int, int] | None = None
         self._is_durable = False
         self._is_frozen = False
+        self._is_working = False
         self._is_forking = False
         self._strays: list[sqlite3.Connection] = []
         """Connections that came through a fork. Closing one would harm the parent, so they are kept for ever."""
@@ -79,21 +80,30 @@ class SqliteFile:
             self._drop()
 
     def _run(self, begin: str | None, work: Callable[[sqlite3.Connection], T], *, is_durable: bool | None) -> T:
-        deadline = time.monotonic() + self._timeout_seconds
         with self._lock:
-            while True:
-                try:
-                    return self._once(begin, work, is_durable)
-                except sqlite3.Error as error:
-                    self._recover(error)
-                    if not is_busy(error) or time.monotonic() > deadline:
-                        raise storage_error(error, self.path, timeout_seconds=self._timeout_seconds) from error
-                except BaseException:
-                    self._roll_back()
-                    raise
-                # SQLite's own waiting sleeps longer with each attempt, so that among many writers the one that waited
-                # longest asks least often. Short random pauses give each the same chance.
-                time.sleep(random.uniform(0, _LONGEST_PAUSE_SECONDS))
+            if self._is_working:  # by a signal handler or a finaliser, in the middle of a call of this very thread
+                raise StorageError(f"{self.path} is in the middle of another call of this thread; nothing was done")
+            self._is_working = True
+            try:
+                return self._until_done(begin, work, is_durable)
+            finally:
+                self._is_working = False
+
+    def _until_done(self, begin: str | None, work: Callable[[sqlite3.Connection], T], is_durable: bool | None) -> T:
+        deadline = time.monotonic() + self._timeout_seconds
+        while True:
+            try:
+                return self._once(begin, work, is_durable)
+            except sqlite3.Error as error:
+                self._recover(error)
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise storage_error(error, self.path, timeout_seconds=self._timeout_seconds) from error
+            except BaseException:
+                self._roll_back()
+                raise
+            # SQLite's own waiting sleeps longer with each attempt, so that among many writers the one that waited
+            # longest asks least often. Short random pauses give each the same chance.
+            time.sleep(random.uniform(0, _LONGEST_PAUSE_SECONDS))
 
     def _once(self, begin: str | None, work: Callable[[sqlite3.Connection], T], is_durable: bool | None) -> T:
         connection = self._opened(is_reading=is_durable is None)
@@ -223,7 +233,7 @@ class SqliteFile:
 
     def after_fork_in_child(self) -> None:
         """Go on in the child; also where a server forked without saying so before."""
-        self._is_forking = False
+        self._is_forking = self._is_working = False
         self._lock = RLock()
         if self._connection is not None and self.path != IN_MEMORY:
             self._strays.append(self._connection)

@@ -104,15 +104,20 @@ def saved(connection: sqlite3.Connection, session_id: str) -> Saved:
 
 
 def line(connection: sqlite3.Connection, session_id: str) -> list[tuple[int, str, int]]:
-    """Return (number of the session, id, newest message that counts), the oldest ancestor first."""
-    key_of(connection, session_id)
+    """Return (number of the session, id, newest message that counts), the oldest ancestor first.
+
+    Also of a deleted session, as far as branches need it: its messages are in the index under its id.
+    """
     found: list[tuple[int, str, int]] = []
-    at: str | None = session_id
+    at: str | None = storable(session_id)
     bound: int | None = None
     while at is not None:
-        session, last_seq, parent_id, parent_seq = connection.execute(
+        row = connection.execute(
             "SELECT session, last_seq, parent_id, parent_seq FROM sessions WHERE id = ?", (at,)
         ).fetchone()
+        if row is None:
+            raise unknown(session_id, "no session has this id")
+        session, last_seq, parent_id, parent_seq = row
         bound = last_seq if bound is None else bound
         found.append((session, at, bound))
         at, bound = parent_id, min(bound, parent_seq)

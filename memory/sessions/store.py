@@ -93,7 +93,10 @@ class SessionStore(Protocol):
         ...
 
     def messages(self, session_id: str, *, first_seq: int = 1, last_seq: int | None = None) -> list[StoredMessage]:
-        """Return messages of a session by ascending number, those that it shares with its parent included."""
+        """Return messages of a session by ascending number, those that it shares with its parent included.
+
+        Of a deleted session those that its branches share are still read, under its id; `line` and `messages_of` too.
+        """
         ...
 
     def messages_of(self, session_id: str, seqs: Iterable[int]) -> list[StoredMessage]:

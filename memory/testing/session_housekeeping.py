@@ -141,6 +141,19 @@ class HousekeepingContract:
         Writer(store, "a1").write("new")
         assert said(store.messages("a1")) == ["new"]
 
+    def test_what_branches_share_of_a_deleted_session_is_read_under_its_id(self, make_store: MakeStore) -> None:
+        store = make_store()
+        trunk = Writer(store, "a1")
+        trunk.write("1", "2", "3")
+        trunk.branch("b1", seq=2).write("b3")
+        trunk.release()
+
+        store.delete("a1")
+
+        assert said(store.messages("a1")) == ["1", "2"], "an index finds them there, and someone wants to read them"
+        assert said(store.messages_of("a1", [2, 3])) == ["2"]
+        assert store.line("a1") == [("a1", 2)]
+
     def test_a_deleted_session_cannot_be_written_or_branched_from(self, make_store: MakeStore) -> None:
         store = make_store()
         trunk = Writer(store, "a1")
