@@ -39,6 +39,7 @@ class SessionArchive:
         self._shelf = shelf
         self._records: dict[int, Record] = {}
         self._seqs: set[int] = set()
+        self._unlaid: set[int] = set()
 
     @property
     def store(self) -> SessionStore:
@@ -50,9 +51,19 @@ class SessionArchive:
         """The numbers of the archived messages, ascending."""
         return tuple(sorted(self._seqs))
 
-    def restore(self, seqs: Iterable[int]) -> None:
+    @property
+    def unlaid(self) -> list[int]:
+        """The numbers of those that no written layout tells of yet, ascending."""
+        return sorted(self._unlaid)
+
+    def restore(self, laid: Iterable[int], unlaid: Iterable[int]) -> None:
         """Know that these messages are archived; they are in the store."""
-        self._seqs.update(seqs)
+        self._unlaid = set(unlaid)
+        self._seqs = {*laid, *self._unlaid}
+
+    def note_laid(self, seqs: Iterable[int]) -> None:
+        """A layout that tells of these was written."""
+        self._unlaid.difference_update(seqs)
 
     def put(self, record: Record) -> None:
         known = self._records.setdefault(record.seq, record)
@@ -60,7 +71,9 @@ class SessionArchive:
             raise ConfigError(
                 f"the archive knows another message as {record.ref}; give each MemoryManager an archive of its own"
             )
-        self._seqs.add(record.seq)
+        if record.seq not in self._seqs:
+            self._seqs.add(record.seq)
+            self._unlaid.add(record.seq)
 
     def get(self, ref: str) -> Record:
         seq = as_number(ref)
