@@ -14,7 +14,7 @@ from ..tracker import Call
 from ..window import Entry
 from .archive import SessionArchive
 from .encoding import Encoded, digest_of, dumped, encode
-from .layouts import Digests, Layout, stored_layout
+from .layouts import Digests, Layout, runs, stored_layout
 from .parts import Parts
 from .shelf import stored_message
 from .values import Heading, NewSession, Owner, StoredCall, StoredCompression, StoredLayout, StoredMessage, Turn
@@ -97,7 +97,7 @@ class News:
         """Return what is new; None if nothing is, or if the session has no message to begin with."""
         if self.begins is not None and not self._messages and self._reason != "branch":
             return None
-        state = dumped(self._parts.state())
+        state = dumped(self._parts.state() | {"archived": runs(self._archive.unlaid)})
         if not self._messages and state == self._written.state and not self._is_relaid:
             return None
         return self._pending(self._clock(), state)
@@ -108,6 +108,7 @@ class News:
         del self._messages[: len(pending.turn.messages)]
         if not self._messages:  # while some are waiting, what they refer to may be the same as what was written
             self._blobs.clear()
+        self._archive.note_laid(pending.laid)
         self._digests.keep_only(self._parts.cycle.results.standing)
 
     def note_failed(self, pending: Pending) -> None:
@@ -150,7 +151,8 @@ class News:
             state=state,
         )
         reason, self._reason = self._reason, "edit"
-        return Pending(turn=turn, written=written, first_call=first_call, reason=reason)
+        laid = self._archive.seqs if turn.layouts else ()
+        return Pending(turn=turn, written=written, first_call=first_call, laid=laid, reason=reason)
 
     def _heading(self) -> Heading:
         tracker = self._parts.accounts.tracker
@@ -199,6 +201,8 @@ class Pending:
     written: Written
     """How much is in the store then."""
     first_call: int
+    laid: tuple[int, ...]
+    """The archived messages that its layouts tell of."""
     reason: Literal["undo", "branch", "edit"]
 
 

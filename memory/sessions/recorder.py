@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from ..errors import StorageError
 from ..events import Event, SaveFailed, SaveRecovered
 from .news import News, Pending
 from .store import SessionStore
-
-if TYPE_CHECKING:
-    from asyncio import Future
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ class SessionRecorder:
         self._clock = clock
         self._retry_at = 0.0
         self._wait_seconds = _FIRST_WAIT_SECONDS
-        self._writing: Future[None] | None = None
+        self._writing: _Writing | None = None
 
     def save(self) -> None:
         """Write what is new, if anything is and if the store has not failed a moment ago.
@@ -61,6 +59,7 @@ class SessionRecorder:
             SessionInUseError: Another memory took the session over.
             StorageError: The store failed, and `session_required` is set.
         """
+        self._finish_writing()
         pending = self._pending()
         if pending is not None:
             self._conclude(pending, self._write(pending))
@@ -73,14 +72,11 @@ class SessionRecorder:
         if not self.store.is_remote:
             self.save()
             return
-        import asyncio
-
-        while self._writing is not None and not self._writing.done():
-            await asyncio.wait([self._writing])
+        await self._wait_for_writing()
         pending = self._pending()
         if pending is not None:
-            self._writing = asyncio.ensure_future(self._write_async(pending))
-            await asyncio.shield(self._writing)
+            self._begin_writing(pending)
+            await self._wait_for_writing()
 
     def settle(self) -> None:
         """Write what is new now, however lately the store failed.
@@ -103,10 +99,27 @@ class SessionRecorder:
         if self.news.begins is None:
             self.store.release(self.news.session_id, self.news.owner)
 
-    async def _write_async(self, pending: Pending) -> None:
+    def _begin_writing(self, pending: Pending) -> None:
         import asyncio
 
-        self._conclude(pending, await asyncio.to_thread(self._write, pending))
+        self._writing = writing = _Writing(pending=pending)
+        asyncio.get_running_loop().run_in_executor(None, lambda: writing.run(self._write))
+
+    async def _wait_for_writing(self) -> None:
+        import asyncio
+
+        if self._writing is not None:
+            await asyncio.wait([asyncio.wrap_future(self._writing.outcome)])
+            self._finish_writing()
+
+    def _finish_writing(self) -> None:
+        """Take note of what a thread wrote; wait for it, where the caller that began it was cancelled.
+
+        One turn is written after the other: an older state must never take the place of a newer one.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self._conclude(writing.pending, writing.outcome.result())
 
     def _write(self, pending: Pending) -> StorageError | None:
         try:
@@ -149,6 +162,20 @@ class SessionRecorder:
             self._emit(SaveFailed(error=kind, unsaved_count=count))
         if self._is_required:
             raise error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Writing:
+    """A turn that a thread writes."""
+
+    pending: Pending
+    outcome: Future[StorageError | None] = field(default_factory=Future)
+
+    def run(self, write: Callable[[Pending], StorageError | None]) -> None:
+        try:
+            self.outcome.set_result(write(self.pending))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+            self.outcome.set_exception(error)
 
 
 _FIRST_WAIT_SECONDS = 1.0

@@ -15,7 +15,7 @@ from ..usage import Usage
 from ..window import Entry
 from .archive import SessionArchive
 from .encoding import loaded
-from .layouts import Layout, read_layout
+from .layouts import Layout, read_layout, unrun
 from .news import Written
 from .parts import STATE_VERSION, Parts
 from .shelf import Shelf
@@ -58,8 +58,7 @@ def restore(parts: Parts, archive: SessionArchive, shelf: Shelf, saved: Saved, s
     )
     parts.intake.followed.go_on_from(state["followed"], partial(_items, state["followed"], shelf))
     _restore_recent(parts, state["recent"], shelf)
-    archive.restore(layout.archived_seqs)
-    archive.restore(entry.seq for entry in entries if entry.original is not None)
+    archive.restore(layout.archived_seqs, unrun(state["archived"]))
     return Written(
         call_count=len(calls),
         change_count=change_count,
