@@ -376,6 +376,15 @@ def test_a_browser_shows_tables_and_plots_and_asks_nobody_for_anything(
     assert opened.requests == [path.as_uri()]
 
 
+def test_in_print_nothing_is_folded(browser: Browser, path: Path) -> None:
+    opened = Opened(browser, path)
+
+    opened.page.emulate_media(media="print")
+
+    assert opened.page.locator("#requests tbody tr").last.is_visible()
+    assert opened.page.locator("pre").last.is_visible()
+
+
 def test_folded_parts_open_by_the_keyboard(browser: Browser, path: Path) -> None:
     opened = Opened(browser, path)
 

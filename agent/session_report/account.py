@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
+from memory.sessions.encoding import loaded
 from memory.sessions.values import SessionInfo, StoredCall, StoredCompression
 
 from .expenses import Expense, input_prices
@@ -201,7 +201,7 @@ def _compression(stored: StoredCompression, run: _Run, undone_at: int | None) ->
         tokens_after=int(_number(event, "tokens_after")),
         first_ref=stored.first_ref,
         last_ref=stored.last_ref,
-        changes=tuple(_change(one) for one in json.loads(stored.plan) if isinstance(one, dict)),
+        changes=tuple(_change(one) for one in loaded(stored.plan) if isinstance(one, dict)),
         summary=stored.summary,
         summary_tokens=int(_number(event, "summary_tokens")),
         cost_usd=_number(event, "cost_usd"),
@@ -222,7 +222,7 @@ def _change(values: Mapping[str, Any]) -> Change:
 
 
 def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+    value = loaded(text)
     return value if isinstance(value, dict) else {}
 
 

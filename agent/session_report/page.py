@@ -141,7 +141,7 @@ def _compression(one: Compression, *, is_unfolded: bool) -> Element:
         el("dl", *entries),
         _changes(one),
         *_summary(one),
-        class_="run",
+        class_="run told",
         open="" if is_unfolded else None,
     )
 
@@ -202,6 +202,7 @@ def _requests(account: Account) -> Element:
             "details",
             el("summary", counted(len(account.requests), "request")),
             table(caption, [name for name, _ in REQUEST_COLUMNS], rows),
+            class_="told",
         ),
         id="requests",
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from memory.dialects import dialect_named
 from memory.recall.documents import searchable_text
-from memory.sessions.layouts import read_layout
+from memory.recall.tools import ToolNames
+from memory.sessions.encoding import loaded
+from memory.sessions.layouts import read_entries
 from memory.sessions.shelf import Shelf
 from memory.sessions.store import SessionStore
 from memory.sessions.values import StoredCall, StoredLayout, StoredMessage
@@ -39,14 +40,16 @@ def read_account(store: SessionStore, session_id: str) -> Account:
     costs = costs_of(
         [call for call in calls if call.purpose == "agent"],
         [
-            Standing(after_seq=layout.after_seq, places=tuple(map(_place, read_layout(layout, shelf).entries)))
+            Standing(after_seq=layout.after_seq, places=tuple(map(_place, read_entries(layout, shelf))))
             for layout in layouts
         ],
         [(seq, _place(entry)) for seq, entry in entries.items()],
         beside_tokens=int(_number(saved.state, "size", "beside_tokens") or 0),
     )
+    names = ToolNames()
+    tools = {seq: names.of(shelf.entry(seq).reading) for seq in range(1, info.heading.last_seq + 1)}
     by_ref = {f"r{message.seq}": message for message in messages}
-    expenses = [_expense(cost, by_ref, shelf) for cost in costs[:MOST_EXPENSES]]
+    expenses = [_expense(cost, by_ref, tools, shelf) for cost in costs[:MOST_EXPENSES]]
     return account_of(
         info,
         calls,
@@ -85,7 +88,7 @@ def undone(layouts: Sequence[StoredLayout]) -> dict[int, int]:
 
 def _number(state: str, *path: str) -> float | None:
     """Return a figure of a memory's state; None where that has none there."""
-    value = json.loads(state)
+    value = loaded(state)
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, (int, float)) else None
@@ -98,12 +101,14 @@ def _place(entry: Entry) -> Place:
     return Place(key=f"r{first}-r{last}", tokens=entry.tokens)
 
 
-def _expense(cost: Cost, by_ref: Mapping[str, StoredMessage], shelf: Shelf) -> Expense:
+def _expense(
+    cost: Cost, by_ref: Mapping[str, StoredMessage], tools: Mapping[int, tuple[str, ...]], shelf: Shelf
+) -> Expense:
     message = by_ref.get(cost.key)
     if message is None:
         return Expense(cost=cost, role="system prompt and tools" if cost.key == BESIDE else "summary")
     text = searchable_text(shelf.entry(message.seq).reading)
-    return Expense(cost=cost, role=message.role, tools=message.tools, excerpt=excerpt_of(text))
+    return Expense(cost=cost, role=message.role, tools=tools[message.seq], excerpt=excerpt_of(text))
 
 
 def excerpt_of(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from memory.sessions.encoding import loaded
 from memory.sessions.values import DailyUsage, SessionInfo
 
 from ..lines import harmless
@@ -79,7 +79,7 @@ def print_view(console: Console, view: View, messages: Sequence[Standing] | None
 def _heading(view: View) -> Iterator[tuple[str, str]]:
     info, heading = view.info, view.info.heading
     yield "session", info.id
-    yield "title", harmless(heading.title)
+    yield "title", harmless(excerpt_of(heading.title))
     if info.parent_id:
         yield "branch of", f"{info.parent_id}, from r{info.parent_seq}"
     yield "written", f"{local(info.created_at)} to {local(info.updated_at)}"
@@ -108,7 +108,7 @@ def _print_compressions(console: Console, view: View) -> None:
     if view.compressions:
         print_line(console, "")
     for one in view.compressions:
-        event = json.loads(one.event)
+        event = loaded(one.event)
         sizes = f"{event['tokens_before']:,} -> {event['tokens_after']:,} tokens"
         place = f"{one.first_ref} to {one.last_ref}, {event['method']}"
         print_line(console, f"compression {one.number:2}: {sizes}, {place}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,8 @@ from typing import Any
 
 from memory.dialects import dialect_named
 from memory.recall.documents import searchable_text
-from memory.sessions.layouts import read_layout
+from memory.sessions.encoding import loaded
+from memory.sessions.layouts import read_entries
 from memory.sessions.shelf import Shelf
 from memory.sessions.store import SessionStore
 from memory.sessions.values import DailyUsage, Saved, SessionInfo, StoredCall, StoredCompression
@@ -82,7 +82,7 @@ def _entries(store: SessionStore, saved: Saved) -> list[Entry]:
     last = saved.info.heading.last_seq
     if saved.layout is None:
         return shelf.appended(0, last)
-    return [*read_layout(saved.layout, shelf).entries, *shelf.appended(saved.layout.after_seq, last)]
+    return [*read_entries(saved.layout, shelf), *shelf.appended(saved.layout.after_seq, last)]
 
 
 def _shelf(store: SessionStore, info: SessionInfo) -> Shelf:
@@ -141,6 +141,6 @@ def _standing_as_dict(one: Standing, *, is_whole: bool = False) -> dict[str, Any
 
 
 def _compression_as_dict(one: StoredCompression) -> dict[str, Any]:
-    event: Mapping[str, Any] = json.loads(one.event)
+    event: Mapping[str, Any] = loaded(one.event)
     found = {"number": one.number, "at": moment(one.at), "first_ref": one.first_ref, "last_ref": one.last_ref}
-    return {**found, "summary": one.summary, "event": event, "changes": json.loads(one.plan)}
+    return {**found, "summary": one.summary, "event": event, "changes": loaded(one.plan)}

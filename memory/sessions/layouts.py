@@ -77,8 +77,7 @@ def stored_layout(
 def read_layout(stored: StoredLayout, shelf: Shelf) -> Layout:
     """Return the window that a row tells of."""
     value = loaded(stored.body)
-    shelf.fetch(_numbers(value["entries"]))
-    entries = tuple(entry for item in value["entries"] for entry in _read_entries(item, shelf))
+    entries = _all_entries(value, shelf)
     beside = decode(value["beside"], "dict", shelf.blob)
     assert isinstance(beside, dict)
     return Layout(
@@ -89,6 +88,11 @@ def read_layout(stored: StoredLayout, shelf: Shelf) -> Layout:
         tools=beside["tools"],
         undoable_count=value["undoable_count"],
     )
+
+
+def read_entries(stored: StoredLayout, shelf: Shelf) -> tuple[Entry, ...]:
+    """Return only what stood in the window that a row tells of: a tenth of the work, for those who look."""
+    return _all_entries(loaded(stored.body), shelf)
 
 
 def runs(numbers: Iterable[int]) -> list[list[int]]:
@@ -129,6 +133,11 @@ def _entry(entry: Entry, blobs: dict[str, bytes]) -> dict[str, Any]:
     if entry.covers is not None:
         value |= {"covers": runs(entry.covers.seqs), "covered_tokens": entry.covers.tokens}
     return value
+
+
+def _all_entries(value: Mapping[str, Any], shelf: Shelf) -> tuple[Entry, ...]:
+    shelf.fetch(_numbers(value["entries"]))
+    return tuple(entry for item in value["entries"] for entry in _read_entries(item, shelf))
 
 
 def _numbers(values: Sequence[Any]) -> list[int]:
