@@ -27,7 +27,8 @@ _RELATIVE: Final = Pattern(
 _DAYS: Final = {"night": 1, "day": 1, "week": 7, "month": 30, "year": 365}
 _NUMBERS: Final = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _RECURS_YEARS: Final = 10
-_LATER_SECONDS: Final = 7 * 86_400.0
+_WEEK_SECONDS: Final = 7 * 86_400.0
+_MONTH_SECONDS: Final = 31 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +41,9 @@ class Period:
     def is_told_at(self, at: float) -> bool:
         """Whether a message of that time may tell of the period.
 
-        People tell of a thing when it happens or soon after: within as long again as it took, or a week.
+        People tell of a thing when it happens or soon after: within as long again as it took, a week to a month.
         """
-        return self.start <= at < self.end + max(self.end - self.start, _LATER_SECONDS)
+        return self.start <= at < self.end + min(max(self.end - self.start, _WEEK_SECONDS), _MONTH_SECONDS)
 
 
 def periods_in(text: str, *, now: float) -> list[Period]:

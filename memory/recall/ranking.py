@@ -20,6 +20,8 @@ from .weights import WEIGHTS, Weights
 
 NEAR: Final = (-2, -1, 1, 2)
 """Steps to the messages that lend to one between them."""
+_MEANING: Final = "="
+"""Stands beside the words for what a vector says; no term is like it."""
 _SHORT: Final = 20
 """Terms. Among messages as short as this, twice as long is about the same."""
 _COMMON: Final = 0.5
@@ -131,81 +133,101 @@ class _Scoring:
         self._query = query
         self._corpus = corpus
         self._weights = weights
-        self._named = _named(candidates, terms)
+        self._named = _named(candidates, query)
+        self._asks_latest = _ASKS_LATEST.compiled.search(query.text.casefold()) is not None
         said = [term for term in terms if term not in self._named] or terms
         self._values = {term: corpus.rarity(term) ** weights.sharpness for term in said}
         self._total = sum(self._values.values())
 
     def scores(self) -> dict[_Key, float]:
-        own = self._meanings({key: self._words(one) for key, one in self._candidates.items()})
+        own = {key: self._words(one) for key, one in self._candidates.items()}
+        self._add_meanings(own)
         bursts, origins, factors = self._bursts(), self._origins(), self._factors()
-        stated = {key: score + self._around(key, own) for key, score in own.items()}
         scores = {
-            key: score * factors.get(key, 1.0)
-            + origins.get(key, 0.0)
-            + (bursts[key[0], self._candidates[key].burst] if score else 0.0)
-            for key, score in stated.items()
+            key: (said + origins.get(key, 0.0)) * factors.get(key, 1.0)
+            + (bursts[key[0], self._candidates[key].burst] if said else 0.0)
+            for key, said in ((key, self._with_neighbours(key, own)) for key in self._candidates)
         }
         ceiling = max(scores.values(), default=0.0) + 1.0
         return {key: score + ceiling * self._candidates[key].is_literal for key, score in scores.items()}
 
-    def _words(self, one: Candidate) -> float:
+    def _words(self, one: Candidate) -> dict[str, float]:
+        """Return what each word of the query that a message has is worth in it."""
         if not one.counts:
-            return 0.0
+            return {}
         k1, b = self._weights.k1, self._weights.b
         norm = k1 * (1 - b + b * one.length / (self._corpus.mean_length or 1.0))
-        score = covered = 0.0
-        for term, count in one.counts.items():
-            weight = self._values.get(term, 0.0)
-            score += weight * count * (k1 + 1) / (count + norm)
-            covered += weight
-        together = 1 - self._weights.coverage + self._weights.coverage * covered / (self._total or 1.0)
-        return score * together * self._source(one)
+        covered = sum(self._values.get(term, 0.0) for term in one.counts) / (self._total or 1.0)
+        factor = (1 - self._weights.coverage + self._weights.coverage * covered) * self._source(one) * (k1 + 1)
+        return {
+            term: factor * self._values[term] * count / (count + norm)
+            for term, count in one.counts.items()
+            if term in self._values
+        }
 
     def _source(self, one: Candidate) -> float:
         if one.role == "system":
             return self._weights.system
         return self._weights.calls if one.role == "assistant" and one.tools else 1.0
 
-    def _meanings(self, words: dict[_Key, float]) -> dict[_Key, float]:
-        """Add what a message's vector says: as much, for the nearest, as words give the message that has most of them.
+    def _add_meanings(self, own: Mapping[_Key, dict[str, float]]) -> None:
+        """Add what a message's vector says: half as much, for the nearest, as words give the one that has most of them.
 
         A cosine means little by itself, so what counts is by how much it stands out among the candidates.
         """
-        near = {key: self._query.similarities[key] for key in words if key in self._query.similarities}
+        near = {key: self._query.similarities[key] for key in own if key in self._query.similarities}
         if not near:
-            return words
+            return
         least, most = sum(near.values()) / len(near), max(near.values())
-        unit = self._weights.meaning * (max(words.values()) or 1.0) / ((most - least) or 1.0)
-        return {key: score + unit * max(0.0, near.get(key, least) - least) for key, score in words.items()}
+        best = max(sum(words.values()) for words in own.values()) or 1.0
+        for key, similarity in near.items():
+            if similarity > least:
+                own[key][_MEANING] = self._weights.meaning * best * (similarity - least) / (most - least)
 
-    def _around(self, key: _Key, own: Mapping[_Key, float]) -> float:
-        """Return what the neighbours lend. A long one's words are not about a short one beside it."""
+    def _with_neighbours(self, key: _Key, own: Mapping[_Key, dict[str, float]]) -> float:
+        """Return the worth of a message's words and of those that its neighbours lend, each word once."""
         namespace, seq = key
-        length = self._candidates[key].length + _SHORT
-        lent = 0.0
+        words = own[key]
         for step in NEAR:
-            score = own.get((namespace, seq + step))
-            if score:
-                near = self._candidates[namespace, seq + step]
-                answers = self._weights.answers if step == -1 and near.asks else 1.0
-                lent += (
-                    self._weights.near / abs(step) * score * answers * min(1.0, length / (near.length + _SHORT)) ** 0.5
-                )
-        return lent
+            lent = own.get((namespace, seq + step))
+            if lent:
+                words = words.copy() if words is own[key] else words
+                share = self._share_lent((namespace, seq + step), key)
+                for term, worth in lent.items():
+                    if worth * share > words.get(term, 0.0):
+                        words[term] = worth * share
+        return sum(words.values())
+
+    def _share_lent(self, lender: _Key, borrower: _Key) -> float:
+        """Return how much of its words' worth a neighbour lends.
+
+        Half of it two messages away. Less where it is the longer one: its words are not all about its neighbour.
+        """
+        near, one = self._candidates[lender], self._candidates[borrower]
+        step = one.seq - near.seq
+        answers = self._weights.answers if step == 1 and near.asks else 1.0
+        likeness = math.sqrt(min(1.0, (one.length + _SHORT) / (near.length + _SHORT)))
+        return self._weights.near / abs(step) * answers * likeness
 
     def _origins(self) -> dict[_Key, float]:
-        """Return what messages get for having had a word first, where all that have it are known."""
+        """Return what messages get for having had a word first, where an agent may have copied it from there.
+
+        Only among messages of which some are calls and results: people who talk do not copy. And only where all
+        messages that have the word are known.
+        """
         holders: defaultdict[str, list[Candidate]] = defaultdict(list)
         for one in self._candidates.values():
             for term in one.counts:
                 holders[term].append(one)
         origins: defaultdict[_Key, float] = defaultdict(float)
-        for term, having in holders.items():
+        for term, having in holders.items() if self._is_of_an_agent() and not self._asks_latest else ():
             if self._corpus.frequencies[term] <= min(len(having), _COMMON * self._corpus.documents):
-                first = min(having, key=lambda one: (one.at, one.seq))
+                first = min(having, key=lambda one: (one.role == "assistant", one.at, one.seq))
                 origins[_key(first)] += self._weights.origin * self._values.get(term, 0.0)
         return origins
+
+    def _is_of_an_agent(self) -> bool:
+        return any(one.role == "tool" or one.tools for one in self._candidates.values())
 
     def _bursts(self) -> dict[tuple[str, int], float]:
         had: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
@@ -217,7 +239,7 @@ class _Scoring:
         }
 
     def _factors(self) -> dict[_Key, float]:
-        """Return by how much the speaker, the time and the newness raise a message."""
+        """Return by how much the speaker and the time raise a message."""
         factors: defaultdict[_Key, float] = defaultdict(lambda: 1.0)
         now = max((one.at for one in self._candidates.values()), default=0.0)
         periods = periods_in(self._query.text, now=now if self._query.at is None else self._query.at)
@@ -226,20 +248,25 @@ class _Scoring:
                 factors[key] *= self._weights.speaker
             if periods and any(period.is_told_at(one.at) for period in periods):
                 factors[key] *= self._weights.told
-        if _ASKS_LATEST.compiled.search(self._query.text.casefold()):
-            for place, key in enumerate(sorted(self._candidates, key=lambda key: self._candidates[key].at)):
-                factors[key] *= 1 + (self._weights.newest - 1) * place / len(self._candidates)
+        if self._asks_latest:
+            having = sorted((key for key, one in self._candidates.items() if one.counts), key=self._time)
+            for place, key in enumerate(having, start=1):
+                factors[key] *= 1 + (self._weights.newest - 1) * place / len(having)
         return factors
+
+    def _time(self, key: _Key) -> tuple[float, int]:
+        return self._candidates[key].at, self._candidates[key].seq
 
 
 def _key(one: Candidate) -> _Key:
     return one.namespace, one.seq
 
 
-def _named(candidates: Sequence[Candidate], terms: Sequence[str]) -> frozenset[str]:
-    """Return the terms of the query that are names of speakers."""
+def _named(candidates: Sequence[Candidate], query: Query) -> frozenset[str]:
+    """Return the terms of the query that are names of speakers; no message need have them in its text."""
     speakers = {one.speaker for one in candidates}
-    return frozenset(terms) & {name for speaker in speakers for name in _speaker_terms(speaker)}
+    names = frozenset(name for speaker in speakers for name in _speaker_terms(speaker))
+    return names.intersection(terms_of(query.text)) if names else frozenset()
 
 
 @lru_cache(maxsize=1024)
