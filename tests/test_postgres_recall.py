@@ -17,22 +17,7 @@ from memory.sessions.sqlite import SqliteSessionStore
 from memory.sessions.store import SessionStore
 from memory.testing.session_turns import Writer
 
-WORDS = [
-    "harbour",
-    "lighthouse",
-    "keeper",
-    "sailor",
-    "storm",
-    "lantern",
-    "rope",
-    "anchor",
-    "chart",
-    "captain",
-    "island",
-    "gull",
-    "tide",
-    "mast",
-]
+WORDS = ["harbour", "lighthouse", "keeper", "sailor", "storm", "lantern", "rope", "anchor", "chart", "island", "gull"]
 
 
 @pytest.fixture

@@ -254,7 +254,7 @@ class PostgresSessionStore:
     def _own(self, kind: type[Own], table: str, session_id: str) -> list[Own]:
         rows = self._rows(own(table), id=storable(session_id))
         if not rows:
-            self.line(session_id)
+            self.load(session_id)  # raises where there is no such session
         return [value_of(kind, row) for row in rows]
 
 

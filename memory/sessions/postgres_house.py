@@ -75,8 +75,7 @@ def _prune(transaction: Transaction, session_id: str | None, *, has_vectors: boo
             dropped += transaction.rows(_drop("vectors", "AND seq > %(seq)s"), key)
         gone = transaction.rows(_drop("messages", "AND seq > %(seq)s"), key)
         dropped += gone + remove_documents(transaction, session_id, [one["seq"] for one in gone])
-        if row["seq"] is None:
-            transaction.run("DELETE FROM aloop.sessions WHERE id = %(id)s", key)
+        transaction.run(_END if row["seq"] is None else _CUT, key)
         session_id = row["parent_id"]
     return dropped
 
@@ -115,6 +114,8 @@ _HIDE: Final = """
     SET is_deleted = true, title = '', config = '{}', state = '', owner_token = NULL, lease_until = 0
     WHERE id = %(id)s
 """
+_END: Final = "DELETE FROM aloop.sessions WHERE id = %(id)s"
+_CUT: Final = "UPDATE aloop.sessions SET last_seq = %(seq)s WHERE id = %(id)s"
 # What the branches need of a session that is no more, and the branches of branches.
 _NEEDED: Final = """
     WITH RECURSIVE below (id, seq, is_deleted) AS (

@@ -10,14 +10,15 @@ from .values import StoredMessage
 LINE_OF: Final = """
     WITH RECURSIVE line AS (
         SELECT id, parent_id, parent_seq, last_seq AS newest, 0 AS depth
-        FROM aloop.sessions WHERE id = %(id)s AND NOT is_deleted
+        FROM aloop.sessions WHERE id = %(id)s
         UNION ALL
         -- of a parent counts what its child shares, and no more than that child is shared itself
         SELECT parent.id, parent.parent_id, parent.parent_seq, least(line.parent_seq, line.newest), line.depth + 1
         FROM line JOIN aloop.sessions parent ON parent.id = line.parent_id
     )
 """
-"""Begins a statement: `line` has the session `id` and its ancestors, each with the messages of it that count."""
+"""Begins a statement: `line` has the session `id` and its ancestors, each with the messages of it that count. Of a
+deleted one those that branches share are read under its id: there an index finds them."""
 LINE: Final = f"{LINE_OF} SELECT id, newest FROM line ORDER BY depth DESC"
 
 ON_LINE: Final = """

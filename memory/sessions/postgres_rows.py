@@ -22,6 +22,10 @@ from .values import (
 
 Value = TypeVar("Value", StoredMessage, StoredCall, StoredCompression, StoredLayout, DailyUsage)
 
+_COLUMNS: Final[Mapping[type[Any], tuple[str, ...]]] = {
+    kind: tuple(field.name for field in fields(kind))
+    for kind in (StoredMessage, StoredCall, StoredCompression, StoredLayout, DailyUsage, Heading, Owner)
+}
 _REFUSED: Final = re.compile("[\0\ud800-\udfff]")
 _MARK: Final = "\ufdd0"
 """A character that is none, by Unicode's own word, and legal in UTF-8: it says that JSON follows."""
@@ -41,12 +45,12 @@ def from_text(text: str) -> str:
 
 def row_of(value: Any, **more: object) -> dict[str, object]:
     """Return the columns of a dataclass by name, with more of them."""
-    return {field.name: _to_column(getattr(value, field.name)) for field in fields(value)} | more
+    return {name: _to_column(getattr(value, name)) for name in columns_of(type(value))} | more
 
 
 def value_of(kind: type[Value], row: Mapping[str, Any]) -> Value:
     """Return the value of a row, which may have more columns."""
-    return kind(**{field.name: _from_column(row[field.name]) for field in fields(kind)})
+    return kind(**{name: _from_column(row[name]) for name in columns_of(kind)})
 
 
 def heading_row(heading: Heading) -> dict[str, object]:
@@ -56,14 +60,14 @@ def heading_row(heading: Heading) -> dict[str, object]:
 
 def owner_row(owner: Owner) -> dict[str, object]:
     """Return the columns that say who has a session open."""
-    return {f"owner_{field.name}": _to_column(getattr(owner, field.name)) for field in fields(owner)}
+    return {f"owner_{name}": value for name, value in row_of(owner).items()}
 
 
 def owner_of(row: Mapping[str, Any]) -> Owner | None:
     """Return who has a session open; None if it was given up."""
     if row["owner_token"] is None:
         return None
-    return Owner(**{field.name: _from_column(row[f"owner_{field.name}"]) for field in fields(Owner)})
+    return Owner(**{name: _from_column(row[f"owner_{name}"]) for name in columns_of(Owner)})
 
 
 def session_of(row: Mapping[str, Any]) -> SessionInfo:
@@ -72,7 +76,7 @@ def session_of(row: Mapping[str, Any]) -> SessionInfo:
         id=row["id"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
-        heading=Heading(**{field.name: _from_column(row[field.name]) for field in fields(Heading)}),
+        heading=Heading(**{name: _from_column(row[name]) for name in columns_of(Heading)}),
         parent_id=row["parent_id"],
         parent_seq=row["parent_seq"],
         config=from_text(row["config"]),
@@ -83,7 +87,7 @@ def session_of(row: Mapping[str, Any]) -> SessionInfo:
 
 def saved_of(row: Mapping[str, Any]) -> Saved:
     """Return what a session goes on from, of a row of `sessions` joined with its newest layout (`layout_…`)."""
-    layout = {field.name: row[f"layout_{field.name}"] for field in fields(StoredLayout)}
+    layout = {name: row[f"layout_{name}"] for name in columns_of(StoredLayout)}
     return Saved(
         info=session_of(row),
         state=from_text(row["state"]),
@@ -91,9 +95,9 @@ def saved_of(row: Mapping[str, Any]) -> Saved:
     )
 
 
-def columns_of(kind: type[Any]) -> list[str]:
+def columns_of(kind: type[Any]) -> tuple[str, ...]:
     """Return the names of the columns that hold a value of this kind, in the order of its fields."""
-    return [field.name for field in fields(kind)]
+    return _COLUMNS[kind]
 
 
 def _to_column(value: object) -> object:

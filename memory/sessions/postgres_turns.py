@@ -149,12 +149,12 @@ def _write(transaction: Transaction, statement: str, rows: list[dict[str, Any]])
         transaction.run_each(statement, rows)
 
 
-def _insert(table: str, columns: list[str], on_conflict: str) -> str:
+def _insert(table: str, columns: Sequence[str], on_conflict: str) -> str:
     values = ", ".join(f"%({name})s" for name in columns)
     return f"INSERT INTO aloop.{table} ({', '.join(columns)}) VALUES ({values}) {on_conflict}"
 
 
-def _newest_wins(columns: list[str]) -> str:
+def _newest_wins(columns: Sequence[str]) -> str:
     settings = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "number")
     return f"ON CONFLICT (session_id, number) DO UPDATE SET {settings}"
 

@@ -100,8 +100,13 @@ class PostgresVectors:
         self._is_ready = True
 
     def _make_extension(self) -> None:
+        def create(transaction: Transaction) -> None:
+            # Of two workers that do so at once, the second would be told that it exists, `IF NOT EXISTS` or not.
+            transaction.run("SELECT pg_advisory_xact_lock(hashtextextended('CREATE EXTENSION vector', 0))")
+            transaction.run("CREATE EXTENSION IF NOT EXISTS vector")
+
         try:
-            self._connection.write(lambda transaction: transaction.run("CREATE EXTENSION IF NOT EXISTS vector"))
+            self._connection.write(create)
         except StorageReadOnlyError as error:
             raise StorageReadOnlyError(f"this account may not add pgvector to the database: {_HOW}") from error
         except StorageError as error:
