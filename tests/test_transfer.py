@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.sessions.incoming import import_file
 from agent.transcripts import parse_transcripts
@@ -25,9 +27,12 @@ from memory.errors import (
     UnknownSessionError,
 )
 from memory.messages import DialectName
+from memory.sessions.postgres import PostgresSessionStore
 from memory.sessions.sqlite import SqliteSessionStore
 from memory.sessions.transfer import ExportFormat, export_session, import_session
 from memory.sessions.values import Saved, Turn
+
+from .test_session_encoding import values
 
 CONFIG = MemoryConfig(max_context_tokens=9_000, compression_threshold=1_500, short_term_size=4)
 
@@ -205,6 +210,36 @@ def test_messages_that_json_cannot_say_come_back(store: SqliteSessionStore, othe
     made = import_session(other, lines_of(store, session_id))
 
     assert MemoryManager.resume(made.id, store=other).messages == messages
+
+
+@settings(max_examples=25)
+@given(notes=st.lists(values, min_size=1, max_size=3))
+def test_whatever_a_message_holds_an_export_of_its_import_is_the_same(notes: list[Any]) -> None:
+    store, other = SqliteSessionStore(":memory:"), SqliteSessionStore(":memory:")
+    messages = [{"role": "user", "parts": [{"text": "Look."}], "note": note} for note in notes]
+    session_id = saved(store, messages, dialect="gemini")
+    lines = lines_of(store, session_id)
+
+    import_session(other, lines)
+
+    assert lines_of(other, session_id) == lines
+    assert all(line.isascii() and line.count("\n") == 1 for line in lines)
+
+
+def test_a_session_goes_from_sqlite_to_postgres_and_back(
+    store: SqliteSessionStore, other: SqliteSessionStore, postgres_server: str, postgres_schema: str
+) -> None:
+    session_id = kept(store)
+    lines = lines_of(store, session_id)
+    postgres = PostgresSessionStore(postgres_server, schema=postgres_schema)
+
+    import_session(postgres, lines)
+    there = list(export_session(postgres, session_id))
+    postgres.close()
+    import_session(other, there)
+
+    assert there == lines
+    assert context_of(other, session_id) == context_of(store, session_id)
 
 
 def test_an_export_shows_one_turns_end_while_somebody_writes(store: SqliteSessionStore) -> None:
