@@ -48,19 +48,19 @@ def found(store: SessionStore, query: Query) -> list[tuple[str, int]]:
 
 def test_answers_and_their_order_are_those_of_sqlite(store: PostgresSessionStore) -> None:
     chosen = random.Random(7)
-    texts = [" ".join(chosen.choices(WORDS, k=chosen.randint(3, 9))) for _ in range(240)]
+    texts = [" ".join(chosen.choices(WORDS, k=chosen.randint(3, 9))) for _ in range(80)]
     other = SqliteSessionStore(":memory:")
     for one in (store, other):
-        fill(one, "a1", texts[:120])
-        fill(one, "b1", texts[120:])
+        fill(one, "a1", texts[:40])
+        fill(one, "b1", texts[40:])
 
     for _ in range(12):
         text = " ".join(chosen.choices(WORDS, k=3))
         for query in (
             Query(text=text, namespaces=("a1",)),
             Query(text=text, namespaces=("a1", "b1"), role="user"),
-            Query(text=text, since_seq=20, until_seq=90, namespaces=("b1",)),
-            Query(text=text, namespaces=("b1",), similarities={("b1", 5): 0.9, ("b1", 77): 0.5, ("a1", 3): 1.0}),
+            Query(text=text, since_seq=9, until_seq=30, namespaces=("b1",)),
+            Query(text=text, namespaces=("b1",), similarities={("b1", 5): 0.9, ("b1", 37): 0.5, ("a1", 3): 1.0}),
         ):
             assert found(store, query) == found(other, query)
 

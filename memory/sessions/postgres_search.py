@@ -22,7 +22,7 @@ from .postgres_connection import Row, Transaction
 from .postgres_index import SEQ_BITS, field_keys, namespace_key, signed_key
 from .postgres_rows import from_text
 
-_MOST_TERMS: Final = 40
+_MOST_TERMS: Final = 24
 _COUNTED: Final = 1_000
 """Documents of a term that are counted; how many more there are is told from how far one had to go for these."""
 _SORTED: Final = 10_000
@@ -30,9 +30,10 @@ _SORTED: Final = 10_000
 _READ_OF_A_TERM: Final = 300
 _READ_IN_ALL: Final = 1_200
 _CONJOINED: Final = 4
-_RANKED: Final = 120
+_RANKED: Final = 60
+_RANKED_PER_RESULT: Final = 3
 _MOST_SIMILAR: Final = 100
-_WITH_NEIGHBOURS: Final = 30
+_WITH_NEIGHBOURS: Final = 20
 _LITERALLY: Final = 40
 _NEWEST: Final = 32
 _NEWEST_BYTES: Final = 1 << 16
@@ -53,6 +54,7 @@ class Search:
             "near": [*{storable(name) for name, _ in query.similarities}] if names is None else [],
         }
         self._numbers: list[int] = []
+        self._ranked = _RANKED + _RANKED_PER_RESULT * max(0, query.limit)
         transaction.run(_BY_INDEX)
         self._marks = field_keys(query.role, [query.tool] if query.tool else [])
 
@@ -105,7 +107,7 @@ class Search:
             left -= min(corpus.frequencies[term], _READ_OF_A_TERM)
         if left <= 0:
             # Older documents that have several of the common words, which no reading of each alone has reached.
-            asked += [(terms[:width], _RANKED) for width in range(2, min(_CONJOINED, len(terms)) + 1)]
+            asked += [(terms[:width], self._ranked) for width in range(2, min(_CONJOINED, len(terms)) + 1)]
         return self._heaviest(asked, corpus)
 
     def _heaviest(self, asked: Sequence[tuple[Sequence[str], int]], corpus: Corpus) -> list[int]:
@@ -114,7 +116,7 @@ class Search:
             together = asked[row["part"]][0]
             weight, known = sum(map(corpus.rarity, together)), weights[row["id"]]
             weights[row["id"]] = max(known, weight) if len(together) > 1 else known + weight
-        return nlargest(_RANKED, weights, key=lambda id: (weights[id], id))
+        return nlargest(self._ranked, weights, key=lambda id: (weights[id], id))
 
     def _newest_with(self, asked: Sequence[tuple[Sequence[str], int]], corpus: Corpus) -> list[Row]:
         """Return the newest documents that have all of some terms and the fields asked for, by the `part` asked for."""
