@@ -29,10 +29,13 @@ _TEXTUAL = frozenset(
     {
         *("text", "input_text", "output_text", "refusal", "message", "function", "custom", "reasoning"),
         *("tool_use", "tool_result", "function_call", "function_call_output"),
-        *("custom_tool_call", "custom_tool_call_output", "server_tool_use"),
+        *("custom_tool_call", "custom_tool_call_output"),
     }
 )
-"""Types of parts and items that are emptied where they stand; parts of other types become a text."""
+"""Types of parts and items that are emptied where they stand.
+
+Parts of other types become a text; also what a provider's own tools were asked and answered, in one message.
+"""
 
 
 def forgotten_message(message: StoredMessage) -> StoredMessage:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 import sys
 from pathlib import Path
 
@@ -19,7 +17,7 @@ def new_owner() -> Owner:
     """Return an owner for a memory of this process."""
     process_id = os.getpid()
     return Owner(
-        token=secrets.token_hex(8),
+        token=os.urandom(8).hex(),
         host=_host(),
         process_id=process_id,
         process_started=_started(process_id) or "",
@@ -99,4 +97,5 @@ def _namespace() -> str:
 
 
 def _host() -> str:
-    return socket.gethostname()
+    # Not through `socket`, which takes longer to import than all of this.
+    return os.environ.get("COMPUTERNAME", "") if sys.platform == "win32" else os.uname().nodename
