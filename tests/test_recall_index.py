@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memory import MissingDependencyError
 from memory.messages import Reading, ToolCall, ToolResult
 from memory.recall import Document, Fts5Index, Query, document_of
 
@@ -178,3 +180,89 @@ def test_a_document_has_every_part_of_its_message() -> None:
     assert document.tools == ("read_file", "grep")
     for part in ("let me see", "the cache is stale", "read_file", "a.py", "exit code 137"):
         assert part in document.text
+
+
+class WithoutFts5(sqlite3.Connection):
+    """Answers as a build of SQLite without full-text search does."""
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if "fts5" in sql:
+            raise sqlite3.OperationalError("no such function: fts5_source_id")
+        return super().execute(sql, *arguments)
+
+
+def test_a_build_without_full_text_search_is_told_what_to_do() -> None:
+    with (
+        closing(sqlite3.connect(":memory:", factory=WithoutFts5)) as connection,
+        pytest.raises(MissingDependencyError, match="built without FTS5"),
+    ):
+        Fts5Index(connection)
+
+
+def test_a_failing_add_leaves_nothing_of_itself_in_the_callers_transaction(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
+        index = Fts5Index(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        index.add([say(0, "kept")])
+        with pytest.raises(sqlite3.IntegrityError):
+            index.add([say(0, "lost", namespace="m"), say(1, "lost", speaker=None)])
+        connection.execute("COMMIT")
+
+        assert found(index, "kept") == [0]
+        assert found(index, "lost") == []
+        assert index.newest_seq("m") == -1
+
+
+def test_documents_may_come_late_and_in_any_order(index: Fts5Index) -> None:
+    index.add([say(5, "five apples"), say(2, "two apples")])
+    index.add([say(3, "three apples"), say(2, "another text under a known number")])
+
+    assert sorted(found(index, "apples")) == [2, 3, 5]
+    assert index.newest_seq("n") == 5
+
+
+def test_a_common_word_finds_the_newest_and_two_common_words_find_an_old_message(index: Fts5Index) -> None:
+    pears = [say(seq, f"pear number {seq}") for seq in range(10, 2000)]
+    apples = [say(seq, f"apple number {seq}") for seq in range(2010, 4000)]
+    index.add([say(1, "an apple beside a pear"), *pears, *apples])
+
+    assert found(index, "apple")[0] == 3999
+    assert found(index, "apple pear")[0] == 1
+
+
+def test_a_small_namespace_is_searched_whole_beside_a_large_one(index: Fts5Index) -> None:
+    index.add([say(seq, "the same apple", namespace="large") for seq in range(3000)])
+    index.add([say(0, "an old apple", namespace="small")])
+    index.add([say(seq, "the same apple", namespace="newer") for seq in range(3000)])
+
+    assert found(index, "apple", namespaces=("small",)) == [0]
+
+
+def test_a_page_is_a_legal_query(index: Fts5Index) -> None:
+    page = " ".join(f"word{number} of_{number}" for number in range(5000))
+    index.add([say(0, "word17 and word18"), say(1, "nothing")])
+
+    assert isinstance(found(index, page), list)
+
+
+def test_processes_that_index_one_file_at_once_index_each_message_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        Fts5Index(connection)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: index_all(path), range(4)))
+    with closing(sqlite3.connect(path)) as connection:
+        index = Fts5Index(connection)
+        counted = connection.execute("SELECT documents FROM recall_namespaces").fetchall()
+
+        assert counted == [(40,)]
+        assert sorted(found(index, "apple", limit=99)) == list(range(40))
+
+
+def index_all(path: Path) -> None:
+    """Index forty messages through a connection of one's own."""
+    with closing(sqlite3.connect(path, timeout=30)) as connection:
+        index = Fts5Index(connection)
+        for start in range(0, 40, 10):
+            index.add([say(seq, f"apple {seq}") for seq in range(start, start + 10)])

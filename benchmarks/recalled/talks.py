@@ -23,7 +23,7 @@ from memory.recall import WEIGHTS, Document, Fts5Index, Query, Weights, embedded
 
 FIRST: Final = 10
 BUDGET_TOKENS: Final = 2_000
-_FOUND_AT_MOST: Final = 150
+_FOUND_AT_MOST: Final = 80
 _SIMILAR: Final = 300
 _SECONDS_PER_MESSAGE: Final = 30
 _TOKENS_BESIDE_TEXT: Final = 5
@@ -157,15 +157,14 @@ def _nearest(talk: str, cosines: Any) -> dict[tuple[str, int], float]:
 
 
 def _answered(index: Fts5Index, talk: Talk, question: Question) -> Answered:
-    found = index.search(
-        Query(text=question.text, namespaces=(talk.id,), limit=_FOUND_AT_MOST, similarities=question.similarities)
-    )
-    seqs = [one.seq for one in found]
+    query = Query(text=question.text, namespaces=(talk.id,), limit=FIRST, similarities=question.similarities)
+    first = [one.seq for one in index.search(query)]
+    more = [one.seq for one in index.search(replace(query, limit=_FOUND_AT_MOST))]
     return Answered(
         talk=talk.id,
         category=question.category,
-        among_first=_share(seqs[:FIRST], question.evidence),
-        within_budget=_share(_fitting(seqs, talk), question.evidence),
+        among_first=_share(first, question.evidence),
+        within_budget=_share(_fitting(more, talk), question.evidence),
     )
 
 

@@ -191,11 +191,15 @@ def require_fts5(connection: sqlite3.Connection) -> None:
     Raises:
         MissingDependencyError: It is not.
     """
-    if connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone() is None:
+    try:
+        connection.execute("SELECT fts5_source_id()")
+    except sqlite3.OperationalError as error:
+        if "no such function" not in str(error):
+            raise
         raise MissingDependencyError(
             "this Python's SQLite is built without FTS5, which recall needs; use a Python whose sqlite3 has it "
-            "(python.org, Debian, Ubuntu, Homebrew, conda-forge and uv builds do), or the Postgres store"
-        )
+            "(those of python.org, Debian, Ubuntu, Homebrew, conda-forge and uv do), or the Postgres store"
+        ) from error
 
 
 def _row(id: int, one: Document, burst: int, terms: Sequence[str]) -> tuple[object, ...]:

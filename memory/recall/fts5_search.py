@@ -26,10 +26,12 @@ SEQ_BITS: Final = 32
 
 _READ_OF_A_TERM: Final = 300
 _READ_IN_ALL: Final = 1200
-_RANKED: Final = 120
-_WITH_NEIGHBOURS: Final = 30
+_RANKED: Final = 60
+_RANKED_PER_RESULT: Final = 3
+_RANKED_AT_MOST: Final = 2000
+_WITH_NEIGHBOURS: Final = 20
 _CONJOINED: Final = 4
-_MOST_TERMS: Final = 40
+_MOST_TERMS: Final = 24
 _MOST_SIMILAR: Final = 100
 _LITERALLY: Final = 40
 _NEWEST: Final = 32
@@ -64,6 +66,7 @@ class Search:
         self._connection = connection
         self._query = query
         self._weights = weights
+        self._ranked = min(_RANKED + _RANKED_PER_RESULT * max(0, query.limit), _RANKED_AT_MOST)
         self._marks = marks(roles=[query.role] if query.role else [], tools=[query.tool] if query.tool else [])
         self._scopes = self._find_scopes()
         self._documents = sum(scope.documents for scope in self._scopes)
@@ -138,15 +141,15 @@ class Search:
             for id in ids:
                 weights[id] += rarity
             if left <= 0:
-                self._add_older(terms, corpus, weights)
                 break
-        return nlargest(_RANKED, weights, key=lambda id: (weights[id], id))
+        self._add_older([term for term in terms if corpus.frequencies[term] >= _READ_OF_A_TERM], corpus, weights)
+        return nlargest(self._ranked, weights, key=lambda id: (weights[id], id))
 
     def _add_older(self, terms: Sequence[str], corpus: Corpus, weights: dict[int, float]) -> None:
         """Add older documents, that have several of words so common that reading of each alone has not reached them."""
         for width in range(2, min(_CONJOINED, len(terms)) + 1):
             weight = sum(map(corpus.rarity, terms[:width]))
-            for id in self._newest_with(terms[:width], limit=_RANKED):
+            for id in self._newest_with(terms[:width], limit=self._ranked):
                 weights[id] = max(weights.get(id, 0.0), weight)
 
     def _newest_with(self, terms: Sequence[str], *, limit: int) -> list[int]:
