@@ -325,6 +325,11 @@ def first_message(values: list[dict[str, Any]]) -> dict[str, Any]:
     return next(value["message"] for value in values if "message" in value)
 
 
+def last_layout(values: list[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = [value["layout"] for value in values if "layout" in value][-1]
+    return found
+
+
 WRONG: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
     "a gap": lambda values: values.remove(next(v for v in values if "message" in v)),
     "a number that is none": lambda values: first_message(values).update(tokens="many"),
@@ -338,6 +343,11 @@ WRONG: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
     "an owner": lambda values: values[0].update(owner=None),
     "no state": lambda values: values.pop(),
     "a state that is no object": lambda values: values[-1].update(state=[1]),
+    "a state that says nothing": lambda values: values[-1].update(state={}),
+    "a context that says nothing": lambda values: last_layout(values).update(body={}),
+    "a context of other messages": lambda values: last_layout(values)["body"].update(entries=[[1, 99]]),
+    "a message that no provider knows": lambda values: first_message(values).update(body={"poem": "x"}),
+    "a message that is a number": lambda values: first_message(values).update(body="7"),
     "a blob that is missing": lambda values: values.remove(next(v for v in values if "blob" in v)),
     "a blob that is another": lambda values: next(v for v in values if "blob" in v).update(base64="AAAA"),
     "a blob that is none": lambda values: next(v for v in values if "blob" in v).update(base64="?"),

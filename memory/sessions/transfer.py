@@ -11,8 +11,12 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from ..errors import ConfigError, SessionError, UnknownSessionError
+from ..dialects import dialect_named
+from ..errors import ConfigError, CorruptStorageError, SessionError, UnknownSessionError
+from .layouts import read_layout
 from .lease import new_owner
+from .resuming import state_of
+from .shelf import Shelf
 from .store import SessionStore
 from .transfer_native import NativeFormat, native_body
 from .transfer_reading import HEAD, OF_INFO, VERSION, Export, read_export
@@ -69,7 +73,11 @@ def import_session(store: SessionStore, lines: Iterable[str]) -> SessionInfo:
     """
     turn = _saved_turn(store, _turn(read_export(lines)))
     store.release(turn.session_id, turn.owner)
-    return store.load(turn.session_id).info
+    try:
+        return _readable(store, turn.session_id)
+    except BaseException:
+        store.delete(turn.session_id)
+        raise
 
 
 def is_export(first_line: str) -> bool:
@@ -174,6 +182,25 @@ def _saved_turn(store: SessionStore, turn: Turn) -> Turn:
     turn = replace(turn, session_id=secrets.token_hex(8))
     store.save(turn)
     return turn
+
+
+def _readable(store: SessionStore, session_id: str) -> SessionInfo:
+    """Return a session whose context can be put together: a file can be whole by its own account and make no sense.
+
+    Raises:
+        CorruptStorageError: It cannot.
+        NewerStorageError: A newer version wrote what it goes on from.
+    """
+    saved = store.load(session_id)
+    shelf = Shelf(store, session_id, dialect_named(saved.info.heading.dialect or "openai_chat"))
+    try:
+        state_of(saved)
+        if saved.layout is not None:
+            read_layout(saved.layout, shelf)
+        shelf.appended(0, saved.info.heading.last_seq)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptStorageError(f"the export holds no session that could go on ({type(error).__name__})") from error
+    return saved.info
 
 
 def _is_taken(store: SessionStore, session_id: str) -> bool:
