@@ -43,8 +43,6 @@ class SqliteFile:
         self._is_frozen = False
         self._is_working = False
         self._is_forking = False
-        self._strays: list[sqlite3.Connection] = []
-        """Connections that came through a fork. Closing one would harm the parent, so they are kept for ever."""
         if sys.platform != "win32":
             _watch_forks(self)
 
@@ -78,6 +76,9 @@ class SqliteFile:
         """Let go of the file. A later use opens it again."""
         with self._lock:
             self._drop()
+
+    def __del__(self) -> None:
+        self._drop()
 
     def _run(self, begin: str | None, work: Callable[[sqlite3.Connection], T], *, is_durable: bool | None) -> T:
         with self._lock:
@@ -231,27 +232,39 @@ class SqliteFile:
             self._is_forking = False
             self._lock.release()
 
-    def after_fork_in_child(self) -> None:
-        """Go on in the child; also where a server forked without saying so before."""
+    def after_fork_in_child(self) -> sqlite3.Connection | None:
+        """Go on in the child.
+
+        Returns:
+            The parent's connection, where a server forked without saying so before. To close it would harm the parent.
+        """
         self._is_forking = self._is_working = False
         self._lock = RLock()
-        if self._connection is not None and self.path != IN_MEMORY:
-            self._strays.append(self._connection)
-            self._connection = None
+        if self.path == IN_MEMORY:
+            return None
+        connection, self._connection = self._connection, None
+        return connection
 
 
 def _watch_forks(file: SqliteFile) -> None:
+    """Tell a file of forks for as long as there is one; what is registered stays for ever."""
     reference = weakref.ref(file)
+    strays: list[sqlite3.Connection] = []
 
-    def call(method: Callable[[SqliteFile], None]) -> None:
+    def before() -> None:
         if (alive := reference()) is not None:
-            method(alive)
+            alive.before_fork()
 
-    os.register_at_fork(
-        before=lambda: call(SqliteFile.before_fork),
-        after_in_parent=lambda: call(SqliteFile.after_fork),
-        after_in_child=lambda: call(SqliteFile.after_fork_in_child),
-    )
+    def after() -> None:
+        if (alive := reference()) is not None:
+            alive.after_fork()
+
+    def after_in_child() -> None:
+        alive = reference()
+        if alive is not None and (stray := alive.after_fork_in_child()) is not None:
+            strays.append(stray)
+
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after_in_child)
 
 
 def _make_folder(folder: Path) -> None:

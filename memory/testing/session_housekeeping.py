@@ -6,7 +6,7 @@ from functools import partial
 from hashlib import sha256
 
 from ..errors import CorruptStorageError, SessionInUseError, UnknownSessionError
-from ..sessions.encoding import FORGOTTEN
+from ..sessions.encoding import FORGOTTEN, dumped
 from ..sessions.store import SessionStore
 from .session_ownership import MakeStore
 from .session_reading import said
@@ -260,6 +260,28 @@ class HousekeepingContract:
         assert [one.summary for one in later] == [FORGOTTEN, FORGOTTEN], "a later summary may repeat an earlier one"
         assert last == without
 
+    def test_layouts_that_quote_forgotten_messages_lose_their_words(self, make_store: MakeStore) -> None:
+        store = make_store()
+        image = bytes(10_000)
+        digest = sha256(image).hexdigest()
+        copies = [copy_of(1, "kept"), copy_of(2, "4711"), copy_of(9, "4711", covers=[[1, 3]])]
+        standing = {"summaries": [[9, {"text": "4711", "digest": digest}]], "memory": None}
+        quoting = layout(2, after_seq=3, body=dumped({"entries": copies, "standing": standing}), blobs=(digest,))
+        before = layout(1, after_seq=1, body=dumped({"entries": [copy_of(1, "kept")]}))
+        writer = Writer(store, "a1")
+        writer.write(*"123", layouts=(before, quoting), blobs={digest: image})
+        writer.release()
+
+        store.forget("a1", [2])
+
+        first, second = store.layouts("a1")
+        assert first == before
+        assert "4711" not in second.body
+        assert "kept" in second.body
+        assert digest not in second.blobs
+        assert [len(store.blob(one)) > 0 for one in second.blobs] == [True] * len(second.blobs)
+        raised(CorruptStorageError, lambda: store.blob(digest))
+
     def test_a_title_that_was_taken_from_forgotten_words_goes_too(self, make_store: MakeStore) -> None:
         store = make_store()
         for id in ("a1", "b1"):
@@ -299,6 +321,12 @@ class HousekeepingContract:
         raised(UnknownSessionError, lambda: store.forget("nosuch", [1]))
 
         assert said(store.messages("a1")) == ["one"]
+
+
+def copy_of(seq: int, text: str, **more: object) -> dict[str, object]:
+    """Return what a layout says of a shortened copy, or of a summary that covers messages."""
+    body = dumped({"role": "user", "content": text})
+    return {"kind": "clamped", "seq": seq, "tokens": 1, "form": "dict", "message": body, **more}
 
 
 def is_gone(store: SessionStore, id: str) -> bool:

@@ -62,6 +62,17 @@ class OwnershipContract:
         saved = make_store().load("a1")
         assert (saved.info.heading, saved.state, saved.info.updated_at) == (turn.heading, turn.state, turn.at)
 
+    def test_each_turn_renews_the_lease(self, make_store: MakeStore) -> None:
+        store = make_store()
+        writer = Writer(store, "a1")
+        writer.write("one")
+        before = store.load("a1").info.lease_until
+        time.sleep(0.002)
+
+        writer.write("two")
+
+        assert store.load("a1").info.lease_until > before
+
     def test_the_same_turn_again_changes_nothing(self, make_store: MakeStore) -> None:
         store = make_store()
         writer = Writer(store, "a1")
