@@ -29,6 +29,7 @@ from memory import MemoryConfig, validate
 from memory.dialects import dialect_named
 from memory.errors import AgentMemoryError, ConfigError, TranscriptError
 from memory.messages import DialectName
+from memory.sessions import open_store
 
 from . import reports
 from .backtest.command import backtest_command
@@ -268,6 +269,7 @@ def run_command(
 @app.command(short_help="Watch an agent loop outgrow its context.")
 def demo(
     path: Annotated[Path | None, typer.Option("--path", help="The folder to explore; else this project's own.")] = None,
+    is_saved: Annotated[bool, typer.Option("--save", help="Keep the run as a session, to look at.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Watch an agent loop outgrow its context, compress, and account for itself.
@@ -276,7 +278,9 @@ def demo(
     """
     from .demo import run_demo  # it brings in the agent, which no other command needs
 
-    raise typer.Exit(run_demo(path, console=_out(), errors=Console(stderr=True, highlight=False), as_json=as_json))
+    store = open_store(load().memory.session_db) if is_saved else None
+    errors = Console(stderr=True, highlight=False)
+    raise typer.Exit(run_demo(path, console=_out(), errors=errors, as_json=as_json, store=store))
 
 
 @app.command(name="replay", short_help="Run transcripts through the memory.")

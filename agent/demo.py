@@ -11,7 +11,7 @@ import json
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from memory import ContextOverflowError, MemoryConfig, MemoryManager, format_stats
+from memory import ContextOverflowError, MemoryConfig, MemoryManager, SessionStore, StorageError, format_stats
 from memory.events import Compressed, Event
 from memory.messages import ToolCall
 from memory.native import to_wire
@@ -50,6 +50,7 @@ def run_demo(
     config: MemoryConfig | None = None,
     rounds: int = 12,
     as_json: bool = False,
+    store: SessionStore | None = None,
 ) -> int:
     """Explore a folder, show what happens while it happens, and return the exit code.
 
@@ -60,6 +61,7 @@ def run_demo(
         config: The memory's settings; None for ones so small that it has to compress several times.
         rounds: How many times the script reads, two files at once.
         as_json: Print one JSON object at the end and nothing else.
+        store: Keep the run as a session there.
 
     Returns:
         0; 1 if what the folder holds cannot be made to fit; 2 if there is no such folder; 130 after an interruption.
@@ -71,16 +73,17 @@ def run_demo(
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         screen.fail(str(error))
         return 2
-    demo = Demo(folder, config=config or demo_config(), rounds=rounds, screen=screen)
+    demo = Demo(folder, config=config or demo_config(), rounds=rounds, screen=screen, store=store)
     try:
-        result = demo.run()
+        report = demo.report(demo.run(), seconds=time.perf_counter() - began)
     except ContextOverflowError as error:
         screen.fail(str(error))
         return 1
     except KeyboardInterrupt:
         screen.fail("interrupted")
         return 130
-    report = demo.report(result, seconds=time.perf_counter() - began)
+    finally:
+        demo.close()
     if as_json:
         console.out(json_text(report.as_dict()), highlight=False)
     else:
@@ -117,6 +120,8 @@ class Report:
     stats: dict[str, Any]
     survivor: Survivor | None
     seconds: float
+    session_id: str | None
+    """Under which it is kept; None where it is not."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -128,20 +133,38 @@ class Report:
             "statistics": self.stats,
             "survivor": None if self.survivor is None else asdict(self.survivor),
             "seconds": round(self.seconds, 3),
+            "session_id": self.session_id,
         }
 
 
 class Demo:
     """One run of the demo: a scripted model, real tools on a real folder, and a small memory."""
 
-    def __init__(self, folder: FolderTools, *, config: MemoryConfig, rounds: int, screen: _Screen) -> None:
+    def __init__(
+        self,
+        folder: FolderTools,
+        *,
+        config: MemoryConfig,
+        rounds: int,
+        screen: _Screen,
+        store: SessionStore | None = None,
+    ) -> None:
         self._folder = folder
         self._screen = screen
         # Only the script asks for commands, and it asks for `wc -l` and `python --version`.
         tools = [*self._folder.tools(), command_tool(self._folder.root, allow=True)]
         toolbox = Toolbox(tools, max_result_characters=_RESULT_CHARACTERS)
         # llm=None: summaries are extractive, so that they are real too; the script could not write one.
-        self._memory = MemoryManager(config, None, model=MODEL, tools=toolbox.schemas, on_event=screen.on_event)
+        self._memory = MemoryManager(
+            config,
+            None,
+            model=MODEL,
+            tools=toolbox.schemas,
+            on_event=screen.on_event,
+            store=store,
+            title=None if store is None else f"Demo: explore {folder.root.name}",
+        )
+        self._session_id = self._memory.session_id
         self._agent = ReActAgent(
             ScriptedModel(explorer(rounds), model=MODEL),
             tools=toolbox,
@@ -156,9 +179,15 @@ class Demo:
         with self._screen.live():
             return asyncio.run(self._agent.run(TASK))
 
+    def close(self) -> None:
+        """Give the session up, if the run is kept as one."""
+        with suppress(StorageError):  # the screen was told when it happened
+            self._memory.close()
+
     def report(self, result: AgentResult, *, seconds: float) -> Report:
         """Account for the run."""
         return Report(
+            session_id=self._session_id,
             folder=self._folder.root,
             result=result,
             stats=self._memory.get_stats(),
@@ -272,6 +301,16 @@ class _Screen:
         if report.stats["compression_count"]:
             self._line(_comparison(report.stats))
         self._line(f"Done in {report.seconds:.1f} seconds.")
+        self._line("")
+        if report.session_id is None:
+            self._line(
+                "aloop demo --save keeps the run: aloop sessions and aloop report latest --html demo.html show it."
+            )
+        else:
+            self._line(
+                f"Kept as session {report.session_id}: aloop sessions show latest, aloop sessions search WORDS, "
+                "aloop report latest --html demo.html"
+            )
 
     def _explain(self, survivor: Survivor) -> None:
         self._line(

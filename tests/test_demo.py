@@ -17,7 +17,7 @@ import agent.demo
 from agent import ScriptedModel
 from agent.demo import run_demo
 from agent.explorer import explorer, findings_in
-from memory import CompressionStrategy, LLMMessage, MemoryConfig
+from memory import CompressionStrategy, LLMMessage, MemoryConfig, SqliteSessionStore
 
 
 def play(path: Path | None = None, **options: Any) -> tuple[int, str]:
@@ -289,3 +289,15 @@ async def test_the_explorer_does_not_name_what_it_is_no_longer_sent() -> None:
     answer = await model.call_async([start, summary, LLMMessage("assistant", "I count."), counted])
 
     assert "no name worth telling" in answer.content
+
+
+def test_a_run_can_be_kept_and_looked_at_later(tmp_path: Path) -> None:
+    store = SqliteSessionStore(tmp_path / "sessions.db")
+
+    code, shown = play(rounds=3, store=store)
+
+    [session] = store.sessions()
+    assert code == 0
+    assert f"Kept as session {session.id}" in shown
+    assert (session.heading.title, session.owner) == ("Demo: explore memory", None)
+    assert session.heading.compression_count > 0
