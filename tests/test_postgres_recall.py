@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import struct
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -130,6 +133,43 @@ def test_what_is_similar_may_be_searched_with(store: PostgresSessionStore) -> No
     similar = store.similar("mini", vector(0, 1), namespaces=["a1"])
 
     assert found(store, Query(text="a tower with a lamp", similarities=similar))[0] == ("a1", 2)
+
+
+def test_an_index_of_an_administrator_finds_the_nearest_of_one_embedder_among_those_of_others(
+    postgres_server: str, postgres_schema: str, store: PostgresSessionStore
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "postgres.md").read_text(encoding="utf-8")
+    (statement,) = re.findall(r"CREATE INDEX ON aloop.vectors USING hnsw.*;", page)
+    statement = statement.replace("aloop.", f"{postgres_schema}.").replace("384", "8")
+    chosen = random.Random(5)
+    vectors = [vector(*(chosen.gauss(0, 1) for _ in range(8))) for _ in range(400)]
+    Writer(store, "a1").write(*map(str, range(400)))
+    store.add_vectors("rare", [("a1", seq, one) for seq, one in enumerate(vectors[:20], start=1)])
+    store.add_vectors("common", [("a1", seq, one) for seq, one in enumerate(vectors, start=1)])
+    exact = store.similar("rare", vectors[30], limit=20)
+
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(statement.encode())
+        connection.execute(f"ANALYZE {postgres_schema}.vectors".encode())
+        conninfo = psycopg.conninfo.make_conninfo(postgres_server, options="-c enable_seqscan=off")
+        with_index = PostgresSessionStore(conninfo, schema=postgres_schema)
+        found = with_index.similar("rare", vectors[30], limit=20)
+        with_index.close()
+        index = f"'{postgres_schema}.vectors_embedding_idx'::regclass"
+        used = f"SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelid = {index}"
+        wait_for(lambda: connection.execute(used.encode()).fetchone() == (1,))
+
+    assert found == exact
+    assert len(found) == 20
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Wait for what the server tells only when a connection of it ends."""
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come to hold")
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """Vectors in Postgres, as pgvector's own type: the server compares them, so that no worker need load them all.
 
-The comparison is exact, of each row of the sessions asked for. An HNSW index would find the nearest of all faster,
-misses some, and does not filter: of one session it gives what is left of the nearest of all, until pgvector goes on
-reading (`hnsw.iterative_scan`, https://github.com/pgvector/pgvector#iterative-index-scans, 2026-11), which takes longer
-than the session's own rows.
+Of sessions that are named each row is compared: an HNSW index does not filter, and gives of one session what is left of
+the nearest of all, until pgvector goes on reading (`hnsw.iterative_scan`, since 0.8,
+https://github.com/pgvector/pgvector#iterative-index-scans, 2026-11), which takes longer than the session's own rows. Of
+everything each row is compared too, unless an administrator made the index that docs/postgres.md gives: it costs
+milliseconds for each new message, which only a large database is worth.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Final
 
 from ..errors import StorageError, StorageReadOnlyError
 from .encoding import storable
-from .postgres_connection import Connection, Transaction
+from .postgres_connection import Connection, Row, Transaction
 from .postgres_reads import LINE_OF, ON_LINE
 from .postgres_schema import VECTORS, migrate
 
 _OLDEST: Final = (0, 8)
+_MOST_SEARCHED: Final = 1_000
+"""So far `hnsw.ef_search` goes."""
 _HOW: Final = (
     "vectors need pgvector 0.8 or later in this database: have `CREATE EXTENSION vector` run by an account that may "
     "(docs/postgres.md), or do without an embedder; sessions and recall by words work without it"
@@ -66,17 +69,24 @@ class PostgresVectors:
     def similar(
         self, embedder: str, vector: bytes, namespaces: Sequence[str] | None, limit: int
     ) -> dict[tuple[str, int], float]:
-        if not self.is_there():
+        dimensions = len(vector) // 4
+        if not dimensions or not self.is_there():
             return {}
         values = {
             "embedder": storable(embedder),
             "vector": _as_text(vector),
-            "dimensions": len(vector) // 4,
-            "is_everywhere": namespaces is None,
             "names": [storable(name) for name in namespaces or ()],
             "limit": limit,
+            "searched": max(1, min(limit, _MOST_SEARCHED)),
         }
-        rows = self._connection.read(_SIMILAR, values)
+        statement = (_NEAREST_OF_ALL if namespaces is None else _NEAREST).replace("DIMENSIONS", str(dimensions))
+
+        def read(transaction: Transaction) -> list[Row]:
+            transaction.run(_HOW_TO_SEARCH, values)
+            return transaction.rows(statement, values)
+
+        rows = self._connection.write(read, is_durable=False)
+        rows.sort(key=lambda row: (-row["similarity"], row["session_id"], row["seq"]))
         return {(row["session_id"], row["seq"]): row["similarity"] for row in rows}
 
     def is_there(self) -> bool:
@@ -138,7 +148,8 @@ def _numbers(content: bytes, order: str) -> array[float]:
 
 _THERE: Final = """
     SELECT to_regclass('aloop.vectors') IS NOT NULL AS has_tables,
-        (SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector') AS schema,
+        (SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector')
+            AS schema,
         (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS version
 """
 _ALL: Final = ("", "FROM aloop.messages m", "m.session_id, m.seq")
@@ -173,11 +184,26 @@ _VECTORS: Final = """{0}
     JOIN aloop.embedders e ON e.number = v.embedder
     WHERE e.name = %(embedder)s AND v.row > %(after)s ORDER BY v.row
 """
-_SIMILAR: Final = """
-    SELECT v.session_id, v.seq, 1 - (v.embedding OPERATOR(pgvector.<=>) %(vector)s::pgvector.vector) AS similarity
-    FROM aloop.vectors v
-    WHERE v.embedder = (SELECT number FROM aloop.embedders WHERE name = %(embedder)s)
-        AND (%(is_everywhere)s OR v.session_id = ANY(%(names)s))
-        AND pgvector.vector_dims(v.embedding) = %(dimensions)s
-    ORDER BY similarity DESC, v.session_id, v.seq LIMIT %(limit)s
+# Both settings are of an HNSW index. It would give 40 rows at most, and of these only what other conditions leave.
+_HOW_TO_SEARCH: Final = """
+    SELECT set_config('hnsw.ef_search', %(searched)s::text, true),
+        set_config('hnsw.iterative_scan', 'strict_order', true)
+"""
+_OF_EMBEDDER: Final = """
+    v.embedder = (SELECT number FROM aloop.embedders WHERE name = %(embedder)s)
+    AND pgvector.vector_dims(v.embedding) = DIMENSIONS
+"""
+_NEAREST: Final = f"""
+    SELECT session_id, seq, 1 - (embedding OPERATOR(pgvector.<=>) %(vector)s::pgvector.vector) AS similarity
+    FROM aloop.vectors v WHERE v.session_id = ANY(%(names)s) AND {_OF_EMBEDDER}
+    ORDER BY similarity DESC LIMIT %(limit)s
+"""
+# Written as the index of docs/postgres.md is: without it the planner compares every row.
+_NEAREST_OF_ALL: Final = f"""
+    SELECT session_id, seq, 1 - distance AS similarity FROM (
+        SELECT session_id, seq, embedding::pgvector.vector(DIMENSIONS)
+            OPERATOR(pgvector.<=>) %(vector)s::pgvector.vector(DIMENSIONS) AS distance
+        FROM aloop.vectors v WHERE {_OF_EMBEDDER}
+        ORDER BY distance LIMIT %(limit)s
+    ) nearest
 """
