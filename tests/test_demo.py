@@ -111,7 +111,8 @@ def test_what_is_printed_says_that_a_script_plays_and_ends_with_the_statistics()
     assert "A script plays the model" in printed
     assert printed.count("compressed ") >= 3
     assert "--- Memory Statistics ---" in printed
-    assert printed.splitlines()[-1].startswith("Done in ")
+    assert "\nDone in " in printed
+    assert printed.splitlines()[-2].startswith("aloop demo --save keeps the run")
 
 
 def test_what_is_printed_begins_with_the_task_and_fits_80_columns() -> None:
