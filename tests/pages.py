@@ -44,6 +44,7 @@ _SECTION = re.compile(
 _COMMAND = re.compile(r"aloop (?P<arguments>.*?)(?: \| (?P<end>head|tail) -(?P<lines>\d+))?")
 _SECONDS = re.compile(r"\d+\.\d seconds")
 _PORT = re.compile(r"(?<=127\.0\.0\.1):\d+")
+_SESSION_ID = re.compile(r"(?<=^Session )[0-9a-f]{16}(?=:)", re.MULTILINE)
 
 
 def written_anew(page: Path) -> str:
@@ -124,8 +125,9 @@ class _Page:
         return "".join(lines[:count] if match["end"] == "head" else lines[-count:])
 
     def _shown(self, text: str) -> str:
-        """Return output as a page may show it: paths and ports under a name, no spaces at the ends of lines."""
+        """Return output as a page may show it: paths, ports and new sessions under a name, no spaces at the ends of lines."""
         text = _PORT.sub(":8000", text.replace(str(self._scratch), "/home/you"))
+        text = _SESSION_ID.sub("5f1c09ab7d3e2846", text)
         return re.sub(r"[ ]+$", "", text, flags=re.MULTILINE)
 
 
