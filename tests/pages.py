@@ -125,7 +125,7 @@ class _Page:
         return "".join(lines[:count] if match["end"] == "head" else lines[-count:])
 
     def _shown(self, text: str) -> str:
-        """Return output as a page may show it: paths, ports and new sessions under a name, no spaces at the ends of lines."""
+        """Return output as a page may show it: paths, ports and sessions under a name, no spaces at ends of lines."""
         text = _PORT.sub(":8000", text.replace(str(self._scratch), "/home/you"))
         text = _SESSION_ID.sub("5f1c09ab7d3e2846", text)
         return re.sub(r"[ ]+$", "", text, flags=re.MULTILINE)
