@@ -83,7 +83,7 @@ def _frozen_end(entries: Sequence[Entry]) -> int:
     """
     has_task = False
     for index, entry in enumerate(entries):
-        is_task = entry.reading.role == "user" and not has_task and entry.kind is not Kind.SUMMARY
+        is_task = entry.reading.role == "user" and not has_task and not entry.is_written
         if not is_task and entry.kind is not Kind.SUMMARY and entry.reading.role != "system":
             return index - 1
         has_task = has_task or is_task

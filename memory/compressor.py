@@ -10,7 +10,7 @@ import copy
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from operator import itemgetter
 from typing import Self
 
@@ -169,7 +169,7 @@ class WorkingMemoryCompressor:
 
     def plan(self, view: View) -> Plan:
         """Return what a compression would do. No I/O, nothing changes."""
-        plan = self.strategy.plan(self._situation(view))
+        plan = self._planned(self.strategy, view)
         return self._with_strips(plan if view.asks_model else replace(plan, asks_model=False), view)
 
     def over(self, archive: Archive) -> Self:
@@ -189,7 +189,8 @@ class WorkingMemoryCompressor:
         Raises:
             SummaryError: No step of the ladder gave a valid and smaller window. Nothing has changed.
         """
-        _refuse_unlawful(plan, self._situation(view))
+        found = units(view.entries, splits_responses=view.dialect.splits_responses)
+        _refuse_unlawful(plan, self._situation(view, found))
         plan = self._with_strips(plan, view)
         self._archive_all(plan)
         degradations: list[Degraded] = []
@@ -203,7 +204,7 @@ class WorkingMemoryCompressor:
                     return self._checked(plan, view, summary, degradations)
                 except Exception as error:  # noqa: BLE001 - a summariser of the user's own may raise anything
                     degradations.append(Degraded(failed=summarizer.method, next=following, reason=_reason(error)))
-            masking = Masking().plan(replace(self._situation(view), is_forced=False))
+            masking = self._planned(Masking(), replace(view, is_forced=False))
             plan = self._with_strips(replace(masking, strategy=plan.strategy), view)
             self._archive_all(plan)
         try:
@@ -313,8 +314,15 @@ class WorkingMemoryCompressor:
             compressed_tokens=sum(entry.tokens for entry in compaction.entries),
         )
 
-    def _situation(self, view: View) -> Situation:
+    def _planned(self, strategy: Strategy, view: View) -> Plan:
+        """Have a strategy plan. It never sees what was only recalled: that goes first, whatever else does."""
         found = units(view.entries, splits_responses=view.dialect.splits_responses)
+        if not any(unit.is_recalled for unit in found):
+            return strategy.plan(self._situation(view, found))
+        plan = strategy.plan(self._situation(view, [unit for unit in found if not unit.is_recalled]))
+        return replace(plan, decisions=tuple(_with_recalled(plan.decisions, found)))
+
+    def _situation(self, view: View, found: Sequence[Unit]) -> Situation:
         return Situation(
             units=tuple(found),
             protected=self._protected(found, view.protected),
@@ -426,7 +434,7 @@ class WorkingMemoryCompressor:
         unknown = [entry.covers.seqs for entry in gone if entry.covers is not None and entry.seq not in known]
         again = ((seq, self.archive.get(reference(seq))) for seqs in unknown for seq in seqs)
         sources = [(seq, Source(ref=record.ref, reading=record.reading, tokens=record.tokens)) for seq, record in again]
-        sources += [(entry.seq, self._source(entry)) for entry in gone if entry.covers is None]
+        sources += [(entry.seq, self._source(entry)) for entry in gone if not entry.is_written]
         yield from (source for _, source in sorted(sources, key=itemgetter(0)))
 
     def _source(self, entry: Entry) -> Source:
@@ -488,7 +496,7 @@ class WorkingMemoryCompressor:
         gone = _summarised(plan)
         seqs = _covered(gone)
         wire = view.dialect.write_user(f"{heading(*_span(seqs))}\n{summary.text}")
-        message = like(next((e.message for e in gone if e.kind is not Kind.SUMMARY), gone[0].message), wire)
+        message = like(next((e.message for e in gone if not e.is_written), gone[0].message), wire)
         entry = entry_of(message, seqs[0], view.dialect, self.counter)
         covers = Coverage(seqs=seqs, tokens=sum(e.added_tokens for e in gone))
         return replace(entry, kind=Kind.SUMMARY, covers=covers)
@@ -581,6 +589,20 @@ def _unchanged(entries: Sequence[Entry], plan: Plan) -> CompressedMemory:
     )
 
 
+def _with_recalled(decisions: Sequence[Decision], found: Sequence[Unit]) -> Iterator[Decision]:
+    """Yield decisions on all units: a strategy's on those that it saw, and to drop the recalled ones."""
+    planned = iter(decisions)
+    for unit in found:
+        if unit.is_recalled:
+            yield Decision(unit=unit, action=Action.DROP, reason=_RECALLED, tokens_after=0)
+        else:
+            yield from islice(planned, 1)
+    yield from planned
+
+
+_RECALLED = "recalled copy; the archive has its original"
+
+
 def _refuse_unlawful(plan: Plan, situation: Situation) -> None:
     """Hold a strategy of the user's own to what ours keep: every entry once and in order, and the protected stay.
 
@@ -614,8 +636,9 @@ def _summarised(plan: Plan) -> list[Entry]:
 
 
 def _covered(entries: Sequence[Entry]) -> tuple[int, ...]:
-    """Return the numbers of all messages that these entries stand for, ascending."""
-    return tuple(sorted(seq for e in entries for seq in ((e.seq,) if e.covers is None else e.covers.seqs)))
+    """Return the numbers of all messages that these entries stand for, ascending; a recalled copy is none."""
+    added = [entry for entry in entries if entry.kind is not Kind.RECALLED]
+    return tuple(sorted(seq for e in added for seq in ((e.seq,) if e.covers is None else e.covers.seqs)))
 
 
 def _span(seqs: Sequence[int]) -> tuple[list[str], int]:

@@ -191,8 +191,7 @@ class MemoryConfig:
     """Bring back by itself what was compressed away, where the newest messages name something in it."""
 
     auto_recall_tokens: int = 2_000
-    """The most that comes back at one time; all that stands at one time is at most a fifth of the threshold. At least
-    100."""
+    """The most that comes back at one time; what stands of it is at most 15 % of the threshold. At least 100."""
 
     summary_input_tokens: int = 100_000
     """The most that one summary request may hold, in tokens; a longer part is summarised in pieces. At least 100."""

@@ -85,6 +85,11 @@ class CompressionCycle:
             return 0
         return self._size.whole(self._window.tokens)
 
+    @property
+    def room_tokens(self) -> int:
+        """What the memory itself may append, by the counter; negative where the context is full."""
+        return self._size.messages_within(int(self.limits.max_context_tokens * _ROOM_SHARE)) - self._window.tokens
+
     def settle(self) -> Work[None]:
         """Compress what is due after messages were added, and refuse what cannot be made to fit.
 
@@ -426,6 +431,9 @@ _SMALLEST_WINDOW = 4_000
 
 _LEANER = 0.7
 """Of the usual sizes: what a compression leaves that may not earn its cost otherwise."""
+
+_ROOM_SHARE = 0.9
+"""Of the hard limit: up to here the memory itself may fill the context. The loop's next step needs room too."""
 
 _REFUSED_SHARE = 0.9
 """Of a context that was refused: the most that counts as acceptable from then on."""

@@ -19,7 +19,7 @@ from .native import unwrap
 from .request_size import RequestSize
 from .short_term import ShortTermMemory
 from .tokens import TokenCounter
-from .window import Entry, Kind, Window
+from .window import Entry, Window
 
 
 class Journal(Protocol):
@@ -47,11 +47,11 @@ class Recent:
         self.seqs.append(entry.seq)
 
     def refill(self, entries: Sequence[Entry]) -> None:
-        """Hold the newest messages of a window, and nothing else; a summary is none."""
+        """Hold the newest messages of a window, and nothing else; what the memory wrote is none."""
         self.short_term.clear()
         self.seqs.clear()
         for entry in entries:
-            if entry.kind is not Kind.SUMMARY:
+            if not entry.is_written:
                 self.add(entry)
 
 
@@ -139,6 +139,12 @@ class Intake:
         """Append a message that was handed over by itself; a list that is followed later may begin with it."""
         self.followed.add(entry.message, first_seq=entry.seq, log_tokens=self._window.log_tokens)
         self._append(entry)
+
+    def append_written(self, entry: Entry) -> None:
+        """Append a message of the memory's own: no caller's list contains it, and no short-term memory."""
+        self._window.append(entry)
+        if self.journal is not None:
+            self.journal.note(entry, entry)
 
     def follow(self, messages: Iterable[object], dialect: DialectName | None) -> None:
         """Make the log equal to the caller's list."""

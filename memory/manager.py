@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from .accounts import Accounts
 from .archive import Archive, Hit, InMemoryArchive, as_number
+from .auto_recall import AutoRecall
 from .compressor import CompressedMemory, WorkingMemoryCompressor
 from .config import MemoryConfig
 from .cycle import CompressionCycle
@@ -166,6 +167,9 @@ class MemoryManager:
             has_breakpoints=self.config.cache_breakpoints,
         )
         self.short_term = self._intake.recent.short_term
+        self._auto_recall = AutoRecall(
+            self.config, self._window, self.archive, self._intake, self._cycle, self._counter, emit=self._emit
+        )
         self._recall = Recall(
             self.config, self.archive, self._window, self._counter, self.tracker, embedder=self._embedder
         )
@@ -217,7 +221,12 @@ class MemoryManager:
 
     def _attach(self, opened: Opened) -> None:
         parts = Parts(
-            window=self._window, intake=self._intake, size=self._size, accounts=self._accounts, cycle=self._cycle
+            window=self._window,
+            intake=self._intake,
+            size=self._size,
+            accounts=self._accounts,
+            cycle=self._cycle,
+            recall=self._auto_recall,
         )
         self._session = opened.attach(parts, self.config, self._emit)
         self._intake.journal = self._session.news
@@ -541,6 +550,7 @@ class MemoryManager:
         self._intake.begin_at(seq, entries, origin._intake)
         self._size.restore(origin._size.state(), *origin._size.beside)
         self._cycle.begin_like(origin._cycle, standing)
+        self._auto_recall.begin_like(origin._auto_recall)
         self._accounts.ledger.model = origin._accounts.model
         present = {entry.seq for entry in entries if entry.as_added is entry}
         for record in origin.archive:
@@ -647,7 +657,8 @@ class MemoryManager:
             "max_context_tokens": self._cycle.limits.max_context_tokens,
             **spending(self.tracker, self._accounts.ledger),
             **self._cycle.results.counts(),
-            "message_count": self._window.last_seq,
+            **self._auto_recall.counts(),
+            "message_count": self._window.last_seq - self._auto_recall.appended_count,
             "context_count": len(self._window.entries),
             "short_term_count": len(self.short_term),
             "archived_count": len(self.archive),
@@ -692,6 +703,7 @@ class MemoryManager:
         if usage is not None:
             self._accounts.report(usage, source, read_model(message) or read_model(source))
         yield from self._cycle.settle()
+        self._auto_recall.run()
 
     def _load(self, messages: Iterable[object]) -> Work[None]:
         for message in messages:
@@ -703,6 +715,7 @@ class MemoryManager:
     def _follow(self, messages: Iterable[object], dialect: DialectName | None) -> Work[None]:
         self._intake.follow(messages, dialect)
         yield from self._cycle.settle()
+        self._auto_recall.run()
 
     def _find(self, message: object) -> Entry:
         natives = [message] if isinstance(message, str) else unwrap(message)

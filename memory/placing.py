@@ -10,7 +10,7 @@ from .copies import without_stale_marks
 from .errors import SummaryError
 from .messages import Dialect
 from .strategies import Action, Plan
-from .window import PINNED, Entry, Kind, Window
+from .window import PINNED, Entry, Window
 
 
 def changed_end(plan: Plan) -> int:
@@ -63,7 +63,7 @@ def _refuse_protected(plan: Plan, protected: Mapping[int, str]) -> None:
         if decision.action is Action.STRIP:
             continue  # its stale reasoning would make the request invalid, pinned or not
         for entry in decision.unit.entries:
-            reason = None if entry.kind is Kind.SUMMARY else protected.get(entry.seq)
+            reason = None if entry.is_written else protected.get(entry.seq)
             if reason == PINNED:
                 raise SummaryError(f"{entry.ref} was pinned while the compression ran")
             if reason is not None and decision.action is not Action.CLAMP:
@@ -73,7 +73,7 @@ def _refuse_protected(plan: Plan, protected: Mapping[int, str]) -> None:
 def _newest(made: Sequence[Entry], before: Sequence[Entry], now: Sequence[Entry]) -> Iterator[Entry]:
     """Yield what a compaction made, with the objects that the caller has put in the place of equal ones since."""
     standing = {id(was): entry for was, entry in zip(before, now, strict=True)}
-    originals = {entry.seq: entry.as_added for entry in now if entry.kind is not Kind.SUMMARY}
+    originals = {entry.seq: entry.as_added for entry in now if not entry.is_written}
     for entry in made:
         if id(entry) in standing:
             yield standing[id(entry)]

@@ -107,6 +107,11 @@ class Unit:
         return self.entries[0].kind is Kind.SUMMARY
 
     @property
+    def is_recalled(self) -> bool:
+        """Whether it is nothing but copies that the memory appended; the archive has what they repeat."""
+        return all(entry.kind is Kind.RECALLED for entry in self.entries)
+
+    @property
     def refs(self) -> str:
         """The references of the unit, for people: `r4` or `r4-r6`."""
         first, last = self.entries[0].ref, self.entries[-1].ref
@@ -289,9 +294,7 @@ class Window:
             "calls": self._open_calls.state(),
         }
 
-    def restore(
-        self, entries: Sequence[Entry], state: Mapping[str, Any], message_of: Callable[[int], object]
-    ) -> None:
+    def restore(self, entries: Sequence[Entry], state: Mapping[str, Any], message_of: Callable[[int], object]) -> None:
         """Be the window that `state` was taken of; `entries` are those that it had. `message_of` reads the log."""
         self._keep_only(entries)
         self.last_seq = state["last_seq"]

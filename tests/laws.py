@@ -47,6 +47,8 @@ class Watched:
         self._added: list[object] = []
         self._copies: list[Any] = []
         self._readings: list[Reading] = []
+        self._seqs: list[int] = []
+        """Of each message: what the memory appended itself has numbers too."""
         self._open = OpenCalls(splits_responses=self._dialect.splits_responses)
         self._previous: list[object] = []
         self._all_valid = True
@@ -76,6 +78,7 @@ class Watched:
 
     def _note(self, message: object) -> None:
         self._added.append(message)
+        self._seqs.append(self.memory._window.last_seq + 1)
         self._copies.append(copy.deepcopy(message))
         reading = self._dialect.read(to_wire(message))
         self._readings.append(reading)
@@ -111,18 +114,17 @@ class Watched:
     def _nothing_is_lost(self, context: list[object]) -> None:
         in_context = {id(message) for message in context}
         archived = {record.seq: record.message for record in self.memory.archive}
-        for seq, message in enumerate(self._added, start=1):
+        for seq, message in zip(self._seqs, self._added, strict=True):
             if id(message) not in in_context:
                 assert archived.get(seq) is message, f"r{seq} is neither in the context nor in the archive"
-        newest = len(self._added)
-        for seq in {1, newest, (newest + 1) // 2}:
-            assert self.memory.original(f"r{seq}") is self._added[seq - 1]
+        for index in {0, len(self._added) - 1, (len(self._added) - 1) // 2}:
+            assert self.memory.original(f"r{self._seqs[index]}") is self._added[index]
 
     def _native_in_native_out(self, context: list[object]) -> None:
         added = {id(message) for message in self._added}
         written = [message for message in context if id(message) not in added]
         entries = {id(e.message): e.kind.value for e in self.memory._window.entries}
-        assert all(entries[id(message)] in ("stripped", "clamped", "masked", "summary") for message in written)
+        assert all(entries[id(message)] in _WRITTEN for message in written)
 
     def _has_reasoning(self, message: object) -> bool:
         wire = to_wire(message)
@@ -167,6 +169,9 @@ class Watched:
         self._all_valid = self._all_valid and not _errors(self._dialect, self._added)
         if self._all_valid:
             assert _errors(self._dialect, context) == []
+
+
+_WRITTEN = frozenset({"stripped", "clamped", "masked", "summary", "recalled"})
 
 
 def _errors(dialect: Any, messages: Sequence[object]) -> list[str]:

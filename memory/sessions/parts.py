@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..accounts import Accounts
+from ..auto_recall import AutoRecall
 from ..cycle import CompressionCycle
 from ..intake import Intake
 from ..request_size import RequestSize
@@ -21,6 +22,7 @@ class Parts:
     size: RequestSize
     accounts: Accounts
     cycle: CompressionCycle
+    recall: AutoRecall
 
     def state(self) -> dict[str, Any]:
         """Return everything small as JSON values. Costs the same in every turn, however long the conversation."""
@@ -33,6 +35,7 @@ class Parts:
             "size": self.size.state(),
             "accounts": self.accounts.state(),
             "cycle": self.cycle.state(),
+            "recall": self.recall.state(),
         }
 
 

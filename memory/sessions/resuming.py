@@ -50,6 +50,7 @@ def restore(parts: Parts, archive: SessionArchive, shelf: Shelf, saved: Saved, s
     parts.window.restore(entries, state["window"], lambda seq: shelf.entry(seq).message)
     parts.accounts.restore(state["accounts"], calls)
     parts.cycle.restore(state["cycle"])
+    parts.recall.restore(state["recall"])
     parts.cycle.results.stand(layout.standing)
     change_count = state["cycle"]["results"]["compression_count"]
     last = saved.layout.number if saved.layout is not None else 0
