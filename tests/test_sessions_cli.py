@@ -100,6 +100,28 @@ def test_the_list_has_the_newest_first(kept: Kept, aloop: Aloop, arguments: list
     assert max(map(len, lines)) <= 80
 
 
+def test_a_session_that_somebody_has_open_is_marked(kept: Kept, aloop: Aloop) -> None:
+    store = SqliteSessionStore(kept.db)
+    memory = MemoryManager.resume(kept.id, store=store)
+
+    assert "(open) Read every file" in aloop("sessions").out
+    assert f"in process {os.getpid()} on " in aloop("sessions", "show", kept.id).out
+    assert aloop("sessions", "show", kept.id, "--json").json["is_open"] is True
+    memory.close()
+    assert "(open)" not in aloop("sessions").out
+
+
+def test_sessions_can_be_kept_in_postgres(aloop: Aloop, tmp_path: Path, postgres_server: str) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(rounds(2)))
+
+    done = aloop("sessions", "import", "run.json", "--db", postgres_server, "--json")
+    session_id = done.json["sessions"][0]["id"]
+
+    assert aloop("sessions", "search", "value_1_7", "--db", postgres_server).out.startswith(f"{session_id}:r5 ")
+    assert aloop("report", session_id, "--db", postgres_server).code == 0
+    assert aloop("sessions", "delete", session_id, "--yes", "--db", postgres_server).code == 0
+
+
 def test_the_list_can_be_cut_and_be_json(kept: Kept, aloop: Aloop) -> None:
     done = aloop("sessions", "list", "--limit", 1, "--json")
 

@@ -17,7 +17,7 @@ from ..lines import harmless
 from ..pages.scales import percent, tokens, usd
 from ..printing import counted, fit_last, plain_table, print_line, print_pairs, print_table
 from ..session_report.reading import excerpt_of
-from .views import Standing, View, cached_share, info_as_dict, local
+from .views import Standing, View, cached_share, info_as_dict, is_open, local
 
 _SHORTEST_ID: Final = 8
 
@@ -53,7 +53,7 @@ def short_ids(sessions: Iterable[SessionInfo]) -> dict[str, str]:
 
 def _title(one: SessionInfo) -> str:
     branch = f"(branch from r{one.parent_seq}) " if one.parent_id else ""
-    return f"{branch}{one.heading.title}"
+    return f"{'(open) ' * is_open(one)}{branch}{one.heading.title}"
 
 
 def _words(text: str) -> Text:
@@ -87,8 +87,8 @@ def _heading(view: View) -> Iterator[tuple[str, str]]:
     yield "messages", f"{heading.last_seq:,}"
     yield "tokens", f"{tokens(heading.context_tokens)} in the context, {tokens(heading.total_tokens)} in all calls"
     yield "cost", usd(heading.cost_usd)
-    if info.owner is not None:
-        yield "open", f"in process {info.owner.process_id} on {info.owner.host}, unless that is gone"
+    if info.owner is not None and is_open(info):
+        yield "open", f"in process {info.owner.process_id} on {info.owner.host}"
 
 
 def _print_context(console: Console, context: Sequence[Standing]) -> None:

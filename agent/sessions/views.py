@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from memory.dialects import dialect_named
 from memory.recall.documents import searchable_text
 from memory.sessions.encoding import loaded
 from memory.sessions.layouts import read_entries
+from memory.sessions.lease import is_alive
 from memory.sessions.shelf import Shelf
 from memory.sessions.store import SessionStore
 from memory.sessions.values import DailyUsage, Saved, SessionInfo, StoredCall, StoredCompression
@@ -89,6 +91,11 @@ def _shelf(store: SessionStore, info: SessionInfo) -> Shelf:
     return Shelf(store, info.id, dialect_named(info.heading.dialect or "openai_chat"))
 
 
+def is_open(info: SessionInfo) -> bool:
+    """Return whether somebody has a session open, as far as this machine can tell."""
+    return info.owner is not None and is_alive(info.owner, lease_until=info.lease_until, now=time.time())
+
+
 # --- As JSON values ---------------------------------------------------------------------------------------------------
 
 
@@ -101,7 +108,7 @@ def info_as_dict(info: SessionInfo) -> dict[str, Any]:
         "updated_at": moment(info.updated_at),
         "parent_id": info.parent_id,
         "parent_ref": f"r{info.parent_seq}" if info.parent_id else None,
-        "is_open": info.owner is not None,
+        "is_open": is_open(info),
     }
 
 
