@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from ..errors import CorruptStorageError, UnknownSessionError
+from ..errors import CorruptStorageError, SessionInUseError, UnknownSessionError
 from ..recall.documents import Document, Found, Query
 from .encoding import storable
 from .postgres_connection import Connection
@@ -171,7 +171,7 @@ class PostgresSessionStore:
     def limit(self, *, max_bytes: int | None = None, max_age_seconds: float | None = None) -> list[str]:
         deleted: list[str] = []
         if max_age_seconds is not None:
-            deleted += [id for id in self._oldest(max_age_seconds) if self._delete(id) is not None]
+            deleted += [id for id in self._oldest(max_age_seconds) if self._deleted_bytes(id) is not None]
         if max_bytes is not None:
             deleted += self._shrink(max_bytes)
         return deleted
@@ -237,11 +237,20 @@ class PostgresSessionStore:
         has_vectors, deleted = self._vectors.is_there(), []
         used = self._connection.write(lambda transaction: used_bytes(transaction, has_vectors=has_vectors))
         for id in self._oldest(None) if used > max_bytes else ():
-            used -= self._delete(id)
-            deleted.append(id)
+            freed = self._deleted_bytes(id)
+            if freed is not None:
+                used -= freed
+                deleted.append(id)
             if used <= max_bytes:
                 break
         return deleted
+
+    def _deleted_bytes(self, session_id: str) -> int | None:
+        """Delete a session and return the bytes that it took; None where somebody was faster to open or delete it."""
+        try:
+            return self._delete(session_id)
+        except (SessionInUseError, UnknownSessionError):
+            return None
 
     def _rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
         return self._connection.read(statement, values)

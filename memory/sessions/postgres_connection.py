@@ -134,12 +134,14 @@ class Connection:
         self._extension_schema = schema
 
     def close(self) -> None:
+        self._notice_fork()
         with self._lock:
-            if self._open is not None and self._process_id == os.getpid():
+            if self._open is not None:
                 self._open.close()
             self._open = None
 
     def _attempted(self, attempt: Callable[[psycopg.Connection[Row]], T]) -> T:
+        self._notice_fork()
         with self._lock:
             for number in range(_ATTEMPTS):
                 is_used = self._is_connected()
@@ -151,7 +153,17 @@ class Connection:
                     if number + 1 == _ATTEMPTS or not is_worth_it:
                         raise self._meaning(error) from error
                     sleep(0 if is_broken else _WAIT_SECONDS * number)
+                except BaseException:
+                    self._tidied()  # an interrupt may have left the transaction open
+                    raise
         raise AssertionError("the last attempt returns or raises")
+
+    def _notice_fork(self) -> None:
+        """In a child, let go of the parent's connection, and of the lock that a thread of the parent may have held."""
+        if self._process_id != os.getpid():
+            self._lock = RLock()
+            self._open = None  # psycopg closes none that another process made
+            self._process_id = os.getpid()
 
     def _connected(self) -> psycopg.Connection[Row]:
         if not self._is_connected():
@@ -159,7 +171,6 @@ class Connection:
             self._open = self._psycopg.connect(
                 **self._parameters, autocommit=True, prepare_threshold=None, row_factory=self._psycopg.rows.dict_row
             )
-            self._process_id = os.getpid()
         if not self._is_prepared:
             self._is_prepared = True
             try:
@@ -171,8 +182,7 @@ class Connection:
         return self._open
 
     def _is_connected(self) -> bool:
-        """Return whether there is a connection of this very process; after a fork there is only the parent's."""
-        return self._open is not None and not self._open.closed and self._process_id == os.getpid()
+        return self._open is not None and not self._open.closed
 
     def _tidied(self) -> bool:
         """Make the connection fit for the next transaction. Return whether it broke instead."""

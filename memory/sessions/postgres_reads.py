@@ -19,6 +19,10 @@ LINE_OF: Final = """
 """
 """Begins a statement: `line` has the session `id` and its ancestors, each with the messages of it that count. Of a
 deleted one those that branches share are read under its id: there an index finds them."""
+EVERY_LINE: Final = """
+    WITH line AS (SELECT id, parent_seq, last_seq AS newest, -number AS depth FROM aloop.sessions)
+"""
+"""The same for all sessions: each with its own messages."""
 LINE: Final = f"{LINE_OF} SELECT id, newest FROM line ORDER BY depth DESC"
 
 ON_LINE: Final = """

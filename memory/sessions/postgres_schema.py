@@ -242,6 +242,15 @@ _VECTORS: Final = (
     )
     """,
     "CREATE INDEX ON aloop.vectors (session_id, seq)",
+    # Up to which message of a session nothing is left to embed, so that what is new is found without reading the rest.
+    """
+    CREATE TABLE aloop.embedded (
+        embedder bigint NOT NULL REFERENCES aloop.embedders,
+        session_id text COLLATE "C" NOT NULL REFERENCES aloop.sessions ON DELETE CASCADE,
+        seq bigint NOT NULL,
+        PRIMARY KEY (embedder, session_id)
+    )
+    """,
 )
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from ..errors import StorageError, StorageReadOnlyError
 from .encoding import storable
 from .postgres_connection import Connection, Row, Transaction
-from .postgres_reads import LINE_OF, ON_LINE
+from .postgres_reads import EVERY_LINE, LINE_OF, ON_LINE
 from .postgres_schema import VECTORS, migrate
 
 _OLDEST: Final = (0, 8)
@@ -38,8 +38,8 @@ class PostgresVectors:
 
     def unembedded(self, embedder: str, session_id: str | None, limit: int) -> list[tuple[str, int]]:
         values = {"embedder": storable(embedder), "id": session_id and storable(session_id), "limit": limit}
-        statement = _MISSING if self.is_there() else _EVERY
-        rows = self._connection.read(statement.format(*(_LINE if session_id is not None else _ALL)), values)
+        line = EVERY_LINE if session_id is None else LINE_OF
+        rows = self._connection.read(line + (_MISSING if self.is_there() else _EVERY), values)
         return [(row["session_id"], row["seq"]) for row in rows]
 
     def add(self, embedder: str, vectors: Iterable[tuple[str, int, bytes]]) -> None:
@@ -56,6 +56,7 @@ class PostgresVectors:
         def write(transaction: Transaction) -> None:
             transaction.run(_NAME, {"embedder": name})
             transaction.run_each(_ADD, rows)
+            transaction.run(_ADVANCE, {"embedder": name, "ids": sorted({row["id"] for row in rows})})
 
         self._connection.write(write)
 
@@ -63,7 +64,7 @@ class PostgresVectors:
         if not self.is_there():
             return []
         values = {"embedder": storable(embedder), "id": session_id and storable(session_id), "after": after_row}
-        rows = self._connection.read(_VECTORS.format(*(_LINE if session_id is not None else _ALL)), values)
+        rows = self._connection.read((EVERY_LINE if session_id is None else LINE_OF) + _VECTORS, values)
         return [(row["row"], row["session_id"], row["seq"], _as_bytes(row["embedding"])) for row in rows]
 
     def similar(
@@ -152,18 +153,46 @@ _THERE: Final = """
             AS schema,
         (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS version
 """
-_ALL: Final = ("", "FROM aloop.messages m", "m.session_id, m.seq")
-_LINE: Final = (LINE_OF, ON_LINE, "m.seq")
-_EVERY: Final = """{0}
-    SELECT m.session_id, m.seq {1} WHERE NOT m.is_forgotten ORDER BY {2} LIMIT %(limit)s
+_EVERY: Final = (
+    f"SELECT m.session_id, m.seq {ON_LINE} WHERE NOT m.is_forgotten ORDER BY depth DESC, m.seq LIMIT %(limit)s"
+)
+# One session after the other: joined as a whole, the messages of all would be read where those of few are new.
+_MISSING: Final = """
+    SELECT line.id AS session_id, missing.seq
+    FROM line
+    LEFT JOIN aloop.embedders e ON e.name = %(embedder)s
+    LEFT JOIN aloop.embedded d ON d.embedder = e.number AND d.session_id = line.id,
+    LATERAL (
+        SELECT m.seq FROM aloop.messages m
+        WHERE m.session_id = line.id AND m.seq > greatest(line.parent_seq, d.seq) AND m.seq <= line.newest
+            AND NOT m.is_forgotten AND NOT EXISTS (
+                SELECT FROM aloop.vectors v
+                WHERE v.embedder = e.number AND v.session_id = m.session_id AND v.seq = m.seq
+            )
+        OFFSET 0
+    ) missing
+    WHERE line.newest > greatest(line.parent_seq, d.seq)
+    ORDER BY depth DESC, missing.seq LIMIT %(limit)s
 """
-_MISSING: Final = """{0}
-    SELECT m.session_id, m.seq {1}
-    WHERE NOT m.is_forgotten AND NOT EXISTS (
-        SELECT FROM aloop.vectors v JOIN aloop.embedders e ON e.number = v.embedder
-        WHERE e.name = %(embedder)s AND v.session_id = m.session_id AND v.seq = m.seq
+_ADVANCE: Final = """
+    INSERT INTO aloop.embedded (embedder, session_id, seq)
+    SELECT e.number, s.id, coalesce(
+        (
+            SELECT min(m.seq) - 1 FROM aloop.messages m
+            WHERE m.session_id = s.id AND m.seq > coalesce(d.seq, 0) AND NOT m.is_forgotten AND NOT EXISTS (
+                SELECT FROM aloop.vectors v
+                WHERE v.embedder = e.number AND v.session_id = m.session_id AND v.seq = m.seq
+            )
+        ),
+        (SELECT max(m.seq) FROM aloop.messages m WHERE m.session_id = s.id),
+        0
     )
-    ORDER BY {2} LIMIT %(limit)s
+    FROM aloop.embedders e
+    JOIN aloop.sessions s ON s.id = ANY(%(ids)s)
+    LEFT JOIN aloop.embedded d ON d.embedder = e.number AND d.session_id = s.id
+    WHERE e.name = %(embedder)s
+    ORDER BY s.id
+    ON CONFLICT (embedder, session_id) DO UPDATE SET seq = greatest(embedded.seq, excluded.seq)
 """
 _NAME: Final = """
     INSERT INTO aloop.embedders (name) SELECT %(embedder)s
@@ -178,9 +207,9 @@ _ADD: Final = """
     FOR SHARE OF m
     ON CONFLICT DO NOTHING
 """
-_VECTORS: Final = """{0}
+_VECTORS: Final = f"""
     SELECT v.row, v.session_id, v.seq, pgvector.vector_send(v.embedding) AS embedding
-    {1} JOIN aloop.vectors v ON v.session_id = m.session_id AND v.seq = m.seq
+    {ON_LINE} JOIN aloop.vectors v ON v.session_id = m.session_id AND v.seq = m.seq
     JOIN aloop.embedders e ON e.number = v.embedder
     WHERE e.name = %(embedder)s AND v.row > %(after)s ORDER BY v.row
 """
