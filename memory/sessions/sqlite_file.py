@@ -116,8 +116,6 @@ class SqliteFile:
         connection.execute(begin)
         result = work(connection)
         connection.execute("COMMIT")
-        if self._is_frozen:
-            self._drop()
         return result
 
     def _recover(self, error: sqlite3.Error) -> None:
@@ -149,7 +147,8 @@ class SqliteFile:
         found or is not, like any other.
         """
         if self._connection is not None:
-            if self.path == IN_MEMORY or self._file_id == _file_id(self.path):
+            is_same = self.path == IN_MEMORY or self._file_id == _file_id(self.path)
+            if is_same and not self._is_frozen:
                 return self._connection
             self._drop()
         self._make()
