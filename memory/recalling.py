@@ -193,12 +193,14 @@ def _billed(embedder: Embedder | None, tracker: TokenTracker) -> Embedder | None
 def _number(limit: int | None, budget_tokens: int | None) -> int:
     if limit is not None:
         return limit
-    return _LIMIT if budget_tokens is None else min(_MOST, budget_tokens // _LEAST_TOKENS)
+    return _LIMIT if budget_tokens is None else min(_MOST, max(1, budget_tokens // _SHORTEST_TOKENS))
 
 
 _LIMIT: Final = 5
 _MOST: Final = 100
 """With a budget and no limit: so many messages at most, however short they are."""
+_SHORTEST_TOKENS: Final = 4
+"""No message is shorter."""
 _LEAST_TOKENS: Final = 16
 """Less of a budget is left unused: a passage of a few words says nothing."""
 _FILTERED: Final = 10
