@@ -183,7 +183,9 @@ class PostgresSessionStore:
     ) -> list[tuple[SessionInfo, StoredMessage]]:
         statement = UNINDEXED if session_id is None else UNINDEXED_OF
         rows = self._rows(statement, id=session_id and storable(session_id), limit=limit)
-        return [(session_of(row), value_of(StoredMessage, row)) for row in rows]
+        sessions = {row["id"]: row for row in rows}
+        infos = {id: session_of(row) for id, row in sessions.items()}
+        return [(infos[row["id"]], value_of(StoredMessage, row)) for row in rows]
 
     def index(self, documents: Sequence[Document]) -> None:
         if documents:

@@ -43,22 +43,19 @@ class PostgresVectors:
         return [(row["session_id"], row["seq"]) for row in rows]
 
     def add(self, embedder: str, vectors: Iterable[tuple[str, int, bytes]]) -> None:
-        name = storable(embedder)
-        rows = [
-            {"embedder": name, "id": storable(id), "seq": seq, "embedding": _as_text(vector)}
-            for id, seq, vector in vectors
-        ]
+        rows = [(storable(id), seq, _as_text(vector)) for id, seq, vector in vectors]
         if not rows:
             return
         if not self.is_there():
             self._make()
+        ids, seqs, embeddings = (list(column) for column in zip(*rows, strict=True))
+        values = {"embedder": storable(embedder), "ids": ids, "seqs": seqs, "embeddings": embeddings}
 
         def write(transaction: Transaction) -> None:
-            transaction.run(_NAME, {"embedder": name})
-            transaction.run_each(_ADD, rows)
-            transaction.run(_ADVANCE, {"embedder": name, "ids": sorted({row["id"] for row in rows})})
+            for statement in (_NAME, _ADD, _ADVANCE):
+                transaction.run(statement, values)
 
-        self._connection.write(write)
+        self._connection.write(write, is_durable=False)
 
     def vectors(self, embedder: str, session_id: str | None, after_row: int) -> list[tuple[int, str, int, bytes]]:
         if not self.is_there():
@@ -178,11 +175,12 @@ _ADVANCE: Final = """
     INSERT INTO aloop.embedded (embedder, session_id, seq)
     SELECT e.number, s.id, coalesce(
         (
-            SELECT min(m.seq) - 1 FROM aloop.messages m
+            SELECT m.seq - 1 FROM aloop.messages m
             WHERE m.session_id = s.id AND m.seq > coalesce(d.seq, 0) AND NOT m.is_forgotten AND NOT EXISTS (
                 SELECT FROM aloop.vectors v
                 WHERE v.embedder = e.number AND v.session_id = m.session_id AND v.seq = m.seq
             )
+            ORDER BY m.seq LIMIT 1
         ),
         (SELECT max(m.seq) FROM aloop.messages m WHERE m.session_id = s.id),
         0
@@ -201,9 +199,12 @@ _NAME: Final = """
 # What was deleted or forgotten meanwhile is left out; whoever does so waits for the lock, or is waited for.
 _ADD: Final = """
     INSERT INTO aloop.vectors (embedder, session_id, seq, embedding)
-    SELECT e.number, m.session_id, m.seq, %(embedding)s::pgvector.vector
-    FROM aloop.embedders e, aloop.messages m
-    WHERE e.name = %(embedder)s AND m.session_id = %(id)s AND m.seq = %(seq)s AND NOT m.is_forgotten
+    SELECT e.number, m.session_id, m.seq, given.embedding::pgvector.vector
+    FROM unnest(%(ids)s::text[], %(seqs)s::bigint[], %(embeddings)s::text[]) WITH ORDINALITY
+        AS given (id, seq, embedding, place)
+    JOIN aloop.messages m ON m.session_id = given.id AND m.seq = given.seq AND NOT m.is_forgotten
+    JOIN aloop.embedders e ON e.name = %(embedder)s
+    ORDER BY place
     FOR SHARE OF m
     ON CONFLICT DO NOTHING
 """
