@@ -110,25 +110,37 @@ class Search:
         return sum(self._frequency_in(scope, term) for scope in self._scopes)
 
     def _frequency_in(self, scope: _Scope, term: str) -> float:
-        """Return how many documents have a term; where they are many, judging by the newest of them."""
-        ((count, oldest),) = self._rows(
-            f"SELECT count(*), min(rowid) FROM ({_NEWEST_WITH})",
+        """Return how many documents have a term; where they are many, judging by the newest and the oldest of them."""
+        count, first, _ = self._some_with(term, scope, "DESC")
+        if count < _READ_OF_A_TERM:
+            return float(count)
+        _, _, last = self._some_with(term, scope, "ASC")
+        # Two statements: SQLite seeks for a lone minimum or maximum, and reads everything for both.
+        ((oldest,),) = self._rows("SELECT min(id) FROM recall_documents WHERE id >= ?", scope.low)
+        ((newest,),) = self._rows("SELECT max(id) FROM recall_documents WHERE id <= ?", scope.high)
+        among = self._documents_between(first, newest) + self._documents_between(oldest, last)
+        return float(scope.documents * min(1.0, 2 * count / among))
+
+    def _some_with(self, term: str, scope: _Scope, order: str) -> tuple[int, int, int]:
+        """Return how many documents were read that have a term, at most so many, and the ends of what they span."""
+        some = _NEWEST_WITH.replace("DESC", order)
+        ((count, first, last),) = self._rows(
+            f"SELECT count(*), min(rowid), max(rowid) FROM ({some})",
             _all_of([term]),
             scope.low,
             scope.high,
             _READ_OF_A_TERM,
         )
-        if count < _READ_OF_A_TERM:
-            return float(count)
-        return float(count * scope.documents / max(count, self._documents_from(oldest, scope)))
+        return count, first, last
 
-    def _documents_from(self, id: int, scope: _Scope) -> int:
-        """Return about how many documents of a scope are as new as this or newer; numbers may have gaps."""
-        ((newest,),) = self._rows("SELECT max(id) FROM recall_documents WHERE id <= ?", scope.high)
-        if newest >> SEQ_BITS == id >> SEQ_BITS:
-            return int(newest - id + 1)
-        ((later,),) = self._rows("SELECT sum(documents) FROM recall_namespaces WHERE id > ?", id >> SEQ_BITS)
-        return int(later)
+    def _documents_between(self, first: int, last: int) -> int:
+        """Return about how many documents there are from one to another; numbers may have gaps."""
+        if first >> SEQ_BITS == last >> SEQ_BITS:
+            return last - first + 1
+        ((between,),) = self._rows(
+            "SELECT sum(documents) FROM recall_namespaces WHERE id BETWEEN ? AND ?", first >> SEQ_BITS, last >> SEQ_BITS
+        )
+        return int(between)
 
     def _chosen(self, terms: Sequence[str], corpus: Corpus) -> list[int]:
         """Return the documents whose terms weigh most, best first; `terms` come rarest first."""
