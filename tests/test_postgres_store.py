@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from memory.sessions.postgres import PostgresSessionStore
+from memory.sessions.store import SessionStore
 from memory.testing.session_contract import SessionStoreContract
 
 
 class TestPostgresSessionStore(SessionStoreContract):
     @pytest.fixture
-    def make_store(self, postgres_server: str, postgres_schema: str) -> Iterator[Callable[[], PostgresSessionStore]]:
-        made: list[PostgresSessionStore] = []
+    def make_store(self, postgres_server: str, postgres_schema: str) -> Iterator[Callable[[], SessionStore]]:
+        made: list[SessionStore] = []
 
-        def make() -> PostgresSessionStore:
+        def make() -> SessionStore:
             made.append(PostgresSessionStore(postgres_server, schema=postgres_schema))
             return made[-1]
 
