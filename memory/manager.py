@@ -40,7 +40,7 @@ from .summarize import Summarizer
 from .tokens import TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
 from .usage import Usage, carried_usage, read_model, read_usage
-from .window import Entry, Window
+from .window import Entry, Kind, Window
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +232,7 @@ class MemoryManager:
         self._intake.journal = self._session.news
         # Whoever drops a memory without closing it leaves nothing unsaved, but its session would stay taken.
         self._released = weakref.finalize(self, opening.give_up, opened)
+        self._closes_store = opened.is_own
 
     # --- One turn -----------------------------------------------------------------------------------------------------
 
@@ -552,7 +553,7 @@ class MemoryManager:
         self._cycle.begin_like(origin._cycle, standing)
         self._auto_recall.begin_like(origin._auto_recall)
         self._accounts.ledger.model = origin._accounts.model
-        present = {entry.seq for entry in entries if entry.as_added is entry}
+        present = {entry.seq for entry in entries if entry.as_added is entry and not entry.is_written}
         for record in origin.archive:
             if record.seq <= seq and record.seq not in present:
                 self.archive.put(record)
@@ -573,7 +574,8 @@ class MemoryManager:
     def close(self) -> None:
         """Write what is left and give the session up, so that another process can resume it. Without one, nothing.
 
-        The memory can be looked at afterwards; what is added to it is not kept.
+        The memory can be looked at afterwards; what is added to it is not kept. A store that was opened for it alone, by
+        `session_db`, is closed with it.
 
         Raises:
             StorageError: It cannot be written; what is not in the store is lost with this process.
@@ -583,7 +585,11 @@ class MemoryManager:
             return
         self._intake.journal = None
         self._released.detach()
-        session.close()
+        try:
+            session.close()
+        finally:
+            if self._closes_store:
+                session.store.close()
 
     def __enter__(self) -> Self:
         return self

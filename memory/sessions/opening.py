@@ -169,6 +169,8 @@ _RELEASING_SECONDS = 0.2
 def _release(opened: Opened) -> None:
     with suppress(SessionError):
         opened.store.release(opened.session_id, opened.owner)
+        if opened.is_own:
+            opened.store.close()
 
 
 def refuse_archive(given: object | None) -> None:
