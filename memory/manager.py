@@ -40,7 +40,7 @@ from .summarize import Summarizer
 from .tokens import TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
 from .usage import Usage, carried_usage, read_model, read_usage
-from .window import Entry, Kind, Window
+from .window import Entry, Window
 
 logger = logging.getLogger(__name__)
 
@@ -574,7 +574,7 @@ class MemoryManager:
     def close(self) -> None:
         """Write what is left and give the session up, so that another process can resume it. Without one, nothing.
 
-        The memory can be looked at afterwards; what is added to it is not kept. A store that was opened for it alone, by
+        The memory can be looked at afterwards; what is added to it is not kept. A store that was opened for it, by
         `session_db`, is closed with it.
 
         Raises:
