@@ -22,6 +22,7 @@ from memory.errors import (
     StorageReadOnlyError,
     StorageUnreachableError,
 )
+from memory.recall import Document
 from memory.sessions.lease import LEASE_SECONDS
 from memory.sessions.postgres import PostgresSessionStore
 from memory.testing.session_turns import Writer, owner_elsewhere
@@ -136,6 +137,21 @@ def test_a_connection_that_broke_is_made_again(store: PostgresSessionStore, run:
     run(end)
 
     assert [one.seq for one in store.messages("a1")] == [1, 2]
+
+
+def test_an_interrupt_in_the_middle_leaves_the_store_as_it_was(store: PostgresSessionStore) -> None:
+    class Interrupted(list[Document]):
+        def __iter__(self) -> Iterator[Document]:
+            raise KeyboardInterrupt
+
+    writer = Writer(store, "a1")
+    writer.write("one")
+    with pytest.raises(KeyboardInterrupt):
+        store.index(Interrupted([Document(namespace="a1", seq=1, role="user", at=1.0, text="one")]))
+
+    writer.write("two")
+
+    assert [one.seq for _, one in store.unindexed()] == [1, 2]
 
 
 def test_a_closed_store_opens_again(store: PostgresSessionStore) -> None:

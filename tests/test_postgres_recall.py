@@ -126,6 +126,14 @@ def test_the_server_finds_the_nearest_of_some_sessions_and_of_all(store: Postgre
     assert store.similar("nosuch", vector(1, 0)) == store.similar("mini", vector(1, 0), namespaces=[]) == {}
 
 
+def test_a_vector_without_a_length_is_near_nothing(store: PostgresSessionStore) -> None:
+    Writer(store, "a1").write("one", "two")
+    store.add_vectors("mini", [("a1", 1, bytes(8)), ("a1", 2, vector(1, 0))])
+
+    assert list(store.similar("mini", vector(1, 0))) == [("a1", 2)]
+    assert store.similar("mini", bytes(8)) == store.similar("mini", b"") == {}
+
+
 def test_what_is_similar_may_be_searched_with(store: PostgresSessionStore) -> None:
     fill(store, "a1", ["harbour", "lighthouse"])
     store.add_vectors("mini", [("a1", 1, vector(1, 0)), ("a1", 2, vector(0, 1))])

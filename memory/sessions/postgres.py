@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..errors import CorruptStorageError, SessionInUseError, UnknownSessionError
 from ..recall.documents import Document, Found, Query
 from .encoding import storable
-from .postgres_connection import Connection
+from .postgres_connection import Connection, Row
 from .postgres_errors import NotOwnedError
 from .postgres_forgetting import forget
 from .postgres_house import delete, oldest, rename, used_bytes
@@ -254,10 +254,10 @@ class PostgresSessionStore:
         except (SessionInUseError, UnknownSessionError):
             return None
 
-    def _rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
+    def _rows(self, statement: str, **values: object) -> list[Row]:
         return self._connection.read(statement, values)
 
-    def _messages(self, session_id: str, rows: list[dict[str, Any]]) -> list[StoredMessage]:
+    def _messages(self, session_id: str, rows: list[Row]) -> list[StoredMessage]:
         if not rows:
             self.line(session_id)  # raises where there is no such session
         return [value_of(StoredMessage, row) for row in rows]

@@ -25,6 +25,7 @@ Row: TypeAlias = dict[str, Any]
 Values: TypeAlias = Mapping[str, Any]
 
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_NAMES: Final = re.compile("aloop|pgvector")
 _ATTEMPTS: Final = 6
 _WAIT_SECONDS: Final = 0.02
 _DEFAULTS: Final = {
@@ -62,10 +63,6 @@ class Transaction:
 
     def rows(self, statement: str, values: Values | None = None) -> list[Row]:
         return self._cursor.execute(self._names(statement), values).fetchall()
-
-    def count(self, statement: str, values: Values | None = None) -> int:
-        """Run a statement that returns one row for each row it changed; return how many."""
-        return len(self.rows(statement, values))
 
 
 class Connection:
@@ -198,8 +195,8 @@ class Connection:
         return meaning(error.sqlstate, place=self.place, is_connecting=is_connecting)
 
     def _named(self, statement: str) -> bytes:
-        here = statement.replace("aloop", f'"{self._schema}"')
-        return here.replace("pgvector", f'"{self._extension_schema}"').encode()
+        names = {"aloop": self._schema, "pgvector": self._extension_schema}
+        return _NAMES.sub(lambda match: f'"{names[match[0]]}"', statement).encode()
 
     def _read(self, conninfo: str) -> dict[str, Any]:
         try:

@@ -74,6 +74,10 @@ def meaning(sqlstate: str | None, *, place: str, is_connecting: bool) -> Storage
         return NotOwnedError(NOT_OWNED)
     if sqlstate is None:
         kind, says = _UNREACHABLE if is_connecting else _UNKNOWN
-        return kind(f"{place} {says}; nothing was written")
-    kind, says = next((_MEANINGS[sqlstate[:size]] for size in (5, 3, 2) if sqlstate[:size] in _MEANINGS), _UNKNOWN)
-    return kind(f"{place} {says} (SQLSTATE {sqlstate}); nothing was written")
+    else:
+        known = (_MEANINGS.get(sqlstate[:size]) for size in (5, 3, 2))
+        kind, says = next((one for one in known if one is not None), _UNKNOWN)
+    state = "" if sqlstate is None else f" (SQLSTATE {sqlstate})"
+    # A connection that breaks in the middle of a commit leaves open what became of it.
+    outcome = "the same may be written again" if kind is StorageUnreachableError else "nothing was written"
+    return kind(f"{place} {says}{state}; {outcome}")

@@ -9,6 +9,7 @@ milliseconds for each new message, which only a large database is worth.
 
 from __future__ import annotations
 
+import math
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -84,8 +85,10 @@ class PostgresVectors:
             return transaction.rows(statement, values)
 
         rows = self._connection.write(read, is_durable=False)
-        rows.sort(key=lambda row: (-row["similarity"], row["session_id"], row["seq"]))
-        return {(row["session_id"], row["seq"]): row["similarity"] for row in rows}
+        # What has no length has no distance.
+        near = [row for row in rows if not math.isnan(row["distance"])]
+        near.sort(key=lambda row: (row["distance"], row["session_id"], row["seq"]))
+        return {(row["session_id"], row["seq"]): 1.0 - row["distance"] for row in near}
 
     def is_there(self) -> bool:
         """Return whether there are tables, made by whomever; and know where pgvector is."""
@@ -224,16 +227,14 @@ _OF_EMBEDDER: Final = """
     AND pgvector.vector_dims(v.embedding) = DIMENSIONS
 """
 _NEAREST: Final = f"""
-    SELECT session_id, seq, 1 - (embedding OPERATOR(pgvector.<=>) %(vector)s::pgvector.vector) AS similarity
+    SELECT session_id, seq, embedding OPERATOR(pgvector.<=>) %(vector)s::pgvector.vector AS distance
     FROM aloop.vectors v WHERE v.session_id = ANY(%(names)s) AND {_OF_EMBEDDER}
-    ORDER BY similarity DESC LIMIT %(limit)s
+    ORDER BY distance LIMIT %(limit)s
 """
 # Written as the index of docs/postgres.md is: without it the planner compares every row.
 _NEAREST_OF_ALL: Final = f"""
-    SELECT session_id, seq, 1 - distance AS similarity FROM (
-        SELECT session_id, seq, embedding::pgvector.vector(DIMENSIONS)
-            OPERATOR(pgvector.<=>) %(vector)s::pgvector.vector(DIMENSIONS) AS distance
-        FROM aloop.vectors v WHERE {_OF_EMBEDDER}
-        ORDER BY distance LIMIT %(limit)s
-    ) nearest
+    SELECT session_id, seq, embedding::pgvector.vector(DIMENSIONS)
+        OPERATOR(pgvector.<=>) %(vector)s::pgvector.vector(DIMENSIONS) AS distance
+    FROM aloop.vectors v WHERE {_OF_EMBEDDER}
+    ORDER BY distance LIMIT %(limit)s
 """
