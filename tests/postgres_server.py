@@ -20,7 +20,7 @@ _ROOM_BYTES = 2 * 2**30
 # Whatever ends the tests closes the pipe, and the server with it.
 _WATCH = 'cat > /dev/null; kill -QUIT "$0" 2> /dev/null; sleep 1; rm -rf "$1"'
 # A server that is thrown away need not wait for the disk; a killed client loses nothing by it.
-_SETTINGS = ("fsync = off", "full_page_writes = off", "max_connections = 200")
+_SETTINGS = ("fsync = off", "full_page_writes = off")
 
 
 @contextmanager
@@ -34,7 +34,9 @@ def running_server() -> Iterator[str]:
     server = get_server(folder / "data", cleanup_mode="stop")
     process_id = server.get_pid()
     assert process_id is not None
-    watch = subprocess.Popen(["sh", "-c", _WATCH, str(process_id), str(folder)], stdin=subprocess.PIPE)
+    watch = subprocess.Popen(
+        ["sh", "-c", _WATCH, str(process_id), str(folder)], stdin=subprocess.PIPE, start_new_session=True
+    )
     try:
         server.psql("\n".join(f"ALTER SYSTEM SET {setting};" for setting in _SETTINGS) + "SELECT pg_reload_conf();")
         yield server.get_uri()
