@@ -377,6 +377,20 @@ def test_a_copy_that_was_put_back_is_written_on(writer: Writer, path: Path, tmp_
     assert numbers(path) == [1, 2]
 
 
+def test_an_older_copy_that_was_put_back_is_not_written_on(writer: Writer, path: Path, tmp_path: Path) -> None:
+    writer.store.close()
+    shutil.copy(path, tmp_path / "copy.db")
+    writer.write("two")
+    writer.store.close()
+    os.replace(tmp_path / "copy.db", path)
+
+    for texts in (["three"], []):
+        with pytest.raises(CorruptStorageError, match="older copy"):
+            writer.write(*texts)
+
+    assert numbers(path) == [1]
+
+
 def test_a_folder_that_is_gone_is_made_again(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "sessions.db"
     with closing(SqliteSessionStore(path)) as store:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from ..errors import SessionError
+from ..errors import CorruptStorageError, SessionError
 from .encoding import dumped, storable
 from .lease import LEASE_SECONDS, in_use, is_alive
 from .sqlite_blobs import put_blobs, use_blobs, use_other_blobs
@@ -16,14 +16,15 @@ from .values import Owner, Saved, StoredCall, StoredCompression, StoredLayout, S
 def save(connection: sqlite3.Connection, turn: Turn, *, now: float) -> None:
     """Write what is new and make the session's row say so."""
     row = connection.execute(
-        "SELECT session, owner_token FROM sessions WHERE id = ? AND NOT is_hidden", (turn.session_id,)
+        "SELECT session, owner_token, last_seq FROM sessions WHERE id = ? AND NOT is_hidden", (turn.session_id,)
     ).fetchone()
     if row is None:
         session = _begin(connection, turn)
     else:
-        session, token = row
+        session, token, last_seq = row
         if token != turn.owner.token:
             raise _not_owner(connection, turn)
+        _refuse_gap(turn, last_seq)
     _update(connection, session, turn, now + LEASE_SECONDS)
     if turn.blobs:
         put_blobs(connection, turn.blobs)
@@ -85,6 +86,16 @@ def _not_owner(connection: sqlite3.Connection, turn: Turn) -> SessionError:
     if holder is not None:
         return in_use(turn.session_id, holder)
     return SessionError(f"the session {turn.session_id} was given up by its owner; resume it to write to it")
+
+
+def _refuse_gap(turn: Turn, last_seq: int) -> None:
+    """Raise where messages that were written are gone: somebody put an older copy of the file back."""
+    first = turn.messages[0].seq if turn.messages else turn.heading.last_seq + 1
+    if first > last_seq + 1:
+        raise CorruptStorageError(
+            f"the session {turn.session_id} ends with message {last_seq} and goes on with {first}: an older copy of "
+            "the file was put back while it was open. Put the newer one back, or branch from what is there"
+        )
 
 
 def _update(connection: sqlite3.Connection, session: int, turn: Turn, lease_until: float) -> None:
