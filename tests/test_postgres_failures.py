@@ -335,11 +335,29 @@ def test_a_durable_turn_waits_for_the_disk(
     store: PostgresSessionStore, run: Run, is_durable: bool, setting: str
 ) -> None:
     store.sessions()
-    run("CREATE TABLE {s}.seen (value text)")
-    raise_on_messages(
-        run, "EXECUTE format('INSERT INTO %I.seen VALUES (current_setting(''synchronous_commit''))', TG_TABLE_SCHEMA);"
-    )
+    note_on_messages(run, "synchronous_commit")
 
     Writer(store, "a1").write("one", is_durable=is_durable)
 
     assert run("SELECT value FROM {s}.seen") == [(setting,)]
+
+
+def test_turns_see_what_others_wrote_while_they_waited_whatever_the_server_is_set_to(
+    postgres_server: str, postgres_schema: str, store: PostgresSessionStore, run: Run
+) -> None:
+    store.sessions()
+    note_on_messages(run, "transaction_isolation")
+    conninfo = psycopg.conninfo.make_conninfo(postgres_server, options="-c default_transaction_isolation=serializable")
+    strict = PostgresSessionStore(conninfo, schema=postgres_schema)
+
+    Writer(strict, "a1").write("one")
+
+    assert run("SELECT value FROM {s}.seen") == [("read committed",)]
+    strict.close()
+
+
+def note_on_messages(run: Run, setting: str) -> None:
+    """Let each new message write down a setting of its transaction."""
+    run("CREATE TABLE {s}.seen (value text)")
+    insert = f"format('INSERT INTO %I.seen VALUES (current_setting(''{setting}''))', TG_TABLE_SCHEMA)"
+    raise_on_messages(run, f"EXECUTE {insert};")

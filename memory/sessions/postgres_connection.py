@@ -37,6 +37,7 @@ _DEFAULTS: Final = {
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "application_name": "aloop",
+    "client_encoding": "UTF8",
 }
 _SETTINGS: Final = """
     SELECT set_config('lock_timeout', %(timeout)s, true),
@@ -168,6 +169,8 @@ class Connection:
             self._open = self._psycopg.connect(
                 **self._parameters, autocommit=True, prepare_threshold=None, row_factory=self._psycopg.rows.dict_row
             )
+            # What is read behind a lock must be as it is then, not as it was when the transaction began.
+            self._open.isolation_level = self._psycopg.IsolationLevel.READ_COMMITTED
         if not self._is_prepared:
             self._is_prepared = True
             try:
