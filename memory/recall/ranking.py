@@ -185,17 +185,19 @@ class _Scoring:
                 own[key][_MEANING] = self._weights.meaning * best * (similarity - least) / (most - least)
 
     def _with_neighbours(self, key: _Key, own: Mapping[_Key, dict[str, float]]) -> float:
-        """Return the worth of a message's words and of those that its neighbours lend, each word once."""
+        """Return the worth of a message's words and of those that its neighbours lend, each word once.
+
+        What vectors say adds up: near to a question is rather the talk around an answer than one message of it.
+        """
         namespace, seq = key
-        words = own[key]
+        words = own[key].copy()
         for step in NEAR:
             lent = own.get((namespace, seq + step))
             if lent:
-                words = words.copy() if words is own[key] else words
                 share = self._share_lent((namespace, seq + step), key)
                 for term, worth in lent.items():
-                    if worth * share > words.get(term, 0.0):
-                        words[term] = worth * share
+                    known = words.get(term, 0.0)
+                    words[term] = known + share * worth if term == _MEANING else max(known, share * worth)
         return sum(words.values())
 
     def _share_lent(self, lender: _Key, borrower: _Key) -> float:
