@@ -14,6 +14,7 @@ from memory.errors import ConfigError, ContextOverflowError
 from memory.messages import ToolCall, ToolResult
 from memory.usage import Usage
 
+from .embedding import embedder_for
 from .llm import LLM, LLMResponse, OnDelta
 from .llm.errors import wasted_by
 from .telemetry import NoTelemetry, Telemetry, TracedModel
@@ -104,7 +105,12 @@ class BaseAgent:
         self.toolbox = tools if isinstance(tools, Toolbox) else Toolbox(tools)
         self._dialect = dialect_named(llm.dialect)
         self.memory = memory or MemoryManager(
-            memory_config, self.llm, dialect=llm.dialect, model=llm.model, on_event=self.telemetry.on_event
+            memory_config,
+            self.llm,
+            dialect=llm.dialect,
+            model=llm.model,
+            embedder=embedder_for(memory_config),
+            on_event=self.telemetry.on_event,
         )
         self.system_prompt = system_prompt
         self.on_step = on_step

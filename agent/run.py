@@ -22,6 +22,7 @@ from memory.sessions import open_store
 from .agent import SYSTEM_PROMPT, ReActAgent
 from .asking import Remarks, budget_problem, connected, problem_of
 from .base import AgentResult, EndReason, Step
+from .embedding import embedder_for
 from .interrupts import Interrupts, interrupts
 from .llm import Delta, LLMResponse, OnDelta, ProviderModel
 from .telemetry import Telemetry, TracedModel
@@ -343,12 +344,24 @@ class _Run:
         store = open_store(config.session_db) if order.is_saved else None
         if order.session is not None:
             memory = MemoryManager.resume(
-                order.session, config, llm, store=store, model=self._model.model, on_event=self._on_event
+                order.session,
+                config,
+                llm,
+                store=store,
+                model=self._model.model,
+                embedder=embedder_for(config),
+                on_event=self._on_event,
             )
             _refuse_other_format(memory, self._model.dialect)
             return memory
         return MemoryManager(
-            config, llm, dialect=self._model.dialect, model=self._model.model, store=store, on_event=self._on_event
+            config,
+            llm,
+            dialect=self._model.dialect,
+            model=self._model.model,
+            store=store,
+            embedder=embedder_for(config),
+            on_event=self._on_event,
         )
 
     def _new_agent(self) -> ReActAgent:

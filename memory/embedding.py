@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
-from .embedders.protocol import Embedder, Vector, aembed
+if TYPE_CHECKING:
+    from .embedders.protocol import Embedder, Vector
 
 Result = TypeVar("Result")
 
-Embedding: TypeAlias = Generator[Sequence[str], list[Vector], Result]
+Embedding: TypeAlias = "Generator[Sequence[str], list[Vector], Result]"
 """Yields texts and is sent their vectors; its return value is the result."""
 
 
@@ -35,4 +36,6 @@ async def adrive_embedding(run: Embedding[Result], embedder: Embedder | None) ->
         except StopIteration as stop:
             return cast(Result, stop.value)
         assert embedder is not None, "it asked for vectors without an embedder"
+        from .embedders.protocol import aembed  # `import memory` leaves it to those who embed
+
         step = partial(run.send, await aembed(embedder, texts))

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .accounts import Accounts
 from .archive import Archive, Hit, InMemoryArchive, as_number
@@ -17,7 +17,6 @@ from .compressor import CompressedMemory, WorkingMemoryCompressor
 from .config import MemoryConfig
 from .cycle import CompressionCycle
 from .dialects import DIALECTS, dialect_named
-from .embedders.protocol import Embedder
 from .embedding import adrive_embedding, drive_embedding
 from .errors import ConfigError, HistoryError, MessageError, StorageError
 from .events import Compressed, Event
@@ -41,6 +40,9 @@ from .tokens import TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
 from .usage import Usage, carried_usage, read_model, read_usage
 from .window import Entry, Window
+
+if TYPE_CHECKING:
+    from .embedders.protocol import Embedder
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from .archive import Archive, Hit, InMemoryArchive, as_number, searchable_text
 from .config import MemoryConfig
-from .embedders.protocol import Embedder, PaidEmbedder
 from .embedding import Embedding
 from .errors import ConfigError, UnknownReferenceError
 from .messages import Role
@@ -23,6 +22,7 @@ from .window import Kind, Window
 
 if TYPE_CHECKING:
     from .embedders.endpoint import EmbeddingCall
+    from .embedders.protocol import Embedder
 
 Scope: TypeAlias = Literal["session", "all"]
 """Where to look: in this conversation, or in all sessions of its store."""
@@ -181,6 +181,9 @@ def configured_embedder(config: MemoryConfig) -> Embedder | None:
 
 def _billed(embedder: Embedder | None, tracker: TokenTracker) -> Embedder | None:
     """Return the embedder, its calls booked where they cost something."""
+    if embedder is None:
+        return None
+    from .embedders.protocol import PaidEmbedder  # as above
 
     def book(call: EmbeddingCall) -> None:
         usage = Usage(input_tokens=call.input_tokens or 0, output_tokens=0)

@@ -14,6 +14,7 @@ from agent.tools import TodoItem, Tool
 from memory import CompressionStrategy, MemoryConfig, MemoryManager
 from memory.messages import ToolCall, ToolResult
 from memory.native import to_wire
+from memory.sessions.sqlite import SqliteSessionStore
 
 
 async def use(tool: Tool, **arguments: object) -> ToolResult:
@@ -143,8 +144,9 @@ def memory() -> MemoryManager:
 async def test_words_find_messages_with_their_references(memory: MemoryManager) -> None:
     text = (await use(recall_tool(memory), words="valve V-5", limit=2)).text
 
-    assert text.splitlines()[0].startswith("r6: Page 5. Valve V-5 opens at 15 bar.")
-    assert len(text.splitlines()) == 3
+    assert "data" in text.splitlines()[0]
+    assert text.splitlines()[1].startswith("r6 (assistant): Page 5. Valve V-5 opens at 15 bar.")
+    assert len(text.splitlines()) == 4
     assert text.endswith("[recall with reference=r6 shows that message whole]")
 
 
@@ -189,6 +191,25 @@ async def test_a_request_that_finds_nothing_is_an_answer_to_learn_from(
 
     assert result.is_error
     assert said in result.text
+
+
+async def test_other_conversations_are_found_and_read_where_they_are_kept(memory: MemoryManager) -> None:
+    assert (await use(recall_tool(memory), words="valve", scope="all")).is_error
+    store = SqliteSessionStore(":memory:")
+    with MemoryManager(model="gpt-4o-mini", dialect="anthropic", store=store) as other:
+        other.add_message_sync(
+            {"role": "user", "content": [{"type": "text", "text": "the spare rotor is in shelf 12"}]}
+        )
+        session = other.session_id
+    tool = recall_tool(MemoryManager(model="gpt-4o-mini", store=store))
+
+    found = (await use(tool, words="spare rotor", scope="all")).text
+    read = (await use(tool, reference=f"{session}:r1")).text
+
+    assert f"{session}:r1 (user, another conversation, 20" in found
+    assert read.endswith("\nthe spare rotor is in shelf 12")
+    assert (await use(tool, words="spare rotor")).text.startswith("None of the 0 archived messages")
+    assert (await use(tool, reference=f"{session}:r2")).is_error
 
 
 async def test_words_that_occur_nowhere_say_how_much_was_searched(memory: MemoryManager) -> None:

@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from memory.embedders import OpenAIEmbedder
+
 from .access import Endpoint, missing_package
 from .clients import PerLoop
 
@@ -16,6 +18,7 @@ _NO_KEY = "not-needed"
 """Servers on one's own machine take any key, and the SDK insists on one."""
 _OWN_HOSTS = (".openai.com", ".openai.azure.com")
 _CONNECT_SECONDS = 15.0
+_EMBEDDING_SECONDS = 60.0
 
 
 def openai_endpoint(model: str, base_url: str | None) -> Endpoint:
@@ -55,6 +58,23 @@ def openai_clients(endpoint: Endpoint, *, api_key: str | None, timeout_seconds: 
         )
 
     return PerLoop(make, _close)
+
+
+def openai_embedder(model: str) -> OpenAIEmbedder:
+    """Return an embedder behind the endpoint and the key of the environment: OPENAI_BASE_URL, OPENAI_API_KEY.
+
+    Raises:
+        CredentialsError: There is no key, and the endpoint is OpenAI itself.
+        MissingDependencyError: `openai` is not installed.
+    """
+    endpoint = openai_endpoint(model, None)
+    key = endpoint.require_key(None) if is_openais_own(endpoint) else endpoint.find_key(None) or _NO_KEY
+    try:
+        import openai
+    except ImportError as error:
+        raise missing_package("openai", extra="openai") from error
+    client = openai.OpenAI(api_key=key, base_url=endpoint.base_url, timeout=_EMBEDDING_SECONDS)
+    return OpenAIEmbedder(client, model=model)
 
 
 def refuses(error: Exception, words: str) -> bool:

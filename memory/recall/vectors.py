@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..embedders.protocol import Vector
 from ..errors import EmbeddingError, MissingDependencyError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ..embedders.protocol import Vector
 
     Numbers: TypeAlias = NDArray[np.float32]
     Places: TypeAlias = NDArray[np.int64]

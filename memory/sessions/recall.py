@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from ..archive import Hit
 from ..dialects import dialect_named
-from ..embedders.protocol import Embedder
 from ..embedding import Embedding, drive_embedding
 from ..errors import UnknownSessionError
 from ..messages import Dialect, Reading, Role
@@ -22,6 +21,9 @@ from ..window import reference
 from .encoding import decode
 from .store import SessionStore
 from .values import SessionInfo, StoredMessage
+
+if TYPE_CHECKING:
+    from ..embedders.protocol import Embedder
 
 
 def search_sessions(
