@@ -7,7 +7,6 @@ together again from it, is written here once for all stores.
 from .opening import open_store
 from .sqlite import SqliteSessionStore
 from .store import SessionStore
-from .transfer import export_session, import_session
 from .values import SessionInfo
 
-__all__ = ["SessionInfo", "SessionStore", "SqliteSessionStore", "export_session", "import_session", "open_store"]
+__all__ = ["SessionInfo", "SessionStore", "SqliteSessionStore", "open_store"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -98,7 +98,7 @@ def begin(
     if store is None and config.session_db is None:
         return None
     place = store or open_store(config.session_db)
-    session_id = secrets.token_hex(8)
+    session_id = os.urandom(8).hex()
     shelf = Shelf(place, session_id, dialect or DIALECTS["openai_chat"])
     parent_id, parent_seq = parent or (None, 0)
     return Opened(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
 import sys
 import time
@@ -104,7 +103,7 @@ class SqliteFile:
                 raise
             # SQLite's own waiting sleeps longer with each attempt, so that among many writers the one that waited
             # longest asks least often. Short random pauses give each the same chance.
-            time.sleep(random.uniform(0, _LONGEST_PAUSE_SECONDS))
+            time.sleep(os.urandom(1)[0] / 255 * _LONGEST_PAUSE_SECONDS)
 
     def _once(self, begin: str | None, work: Callable[[sqlite3.Connection], T], is_durable: bool | None) -> T:
         connection = self._opened(is_reading=is_durable is None)
