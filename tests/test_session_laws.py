@@ -7,7 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from memory import CompressionStrategy, MemoryConfig, MemoryManager
@@ -59,7 +59,7 @@ def test_an_interrupted_memory_cannot_be_told_from_one_that_was_not(dialect: Dia
 
 @pytest.mark.parametrize("dialect", DIALECT_NAMES)
 @given(data=st.data())
-@settings(max_examples=8)
+@settings(max_examples=8, phases=(Phase.generate,))
 def test_what_goes_on_in_the_background_is_in_the_context_or_not_there(
     dialect: DialectName, data: st.DataObject
 ) -> None:
@@ -76,6 +76,7 @@ def test_what_goes_on_in_the_background_is_in_the_context_or_not_there(
             driver.finish()
         elif answer == "kill":
             driver.memory = resumed_like(driver.memory, store, llm=driver._ask)
+            driver.disturb(1)  # nothing of a process that died goes on
     driver.finish()
     resumed_like(driver.memory, store)
     driver.drop()

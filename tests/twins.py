@@ -220,6 +220,8 @@ class Twins:
 
     def _compare_branches(self, seq: int, one: MemoryManager, other: MemoryManager) -> None:
         assert picture(one) == picture(other)
+        there = {entry.seq for entry in one._window.entries if not entry.is_written}
+        assert there | {record.seq for record in one.archive} == set(range(1, seq + 1)), "a branch has lost a message"
         if seq in self._at:
             assert context_of(one) == self._at[seq], f"the branch is not what stood when r{seq} was the newest message"
         session = other.session_id

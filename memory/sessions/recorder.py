@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from ..errors import StorageError
+from ..errors import StorageError, UnknownSessionError
 from ..events import Event, SaveFailed, SaveRecovered
 from .news import News, Pending
 from .store import SessionStore
@@ -126,6 +126,8 @@ class SessionRecorder:
             self.store.save(pending.turn)
         except StorageError as error:
             return error
+        except UnknownSessionError as error:  # deleted, or its file was: the loop goes on here too
+            return StorageError(f"{error}. What was written of it is gone, and nothing more can be")
         except BaseException:
             self.news.note_failed(pending)
             raise
