@@ -24,8 +24,8 @@ from .weights import Weights
 SEQ_BITS: Final = 32
 """A document's number is `namespace's number << SEQ_BITS | seq`."""
 
-_READ_OF_A_TERM: Final = 300
-_READ_IN_ALL: Final = 1200
+_READ_OF_A_TERM: Final = 200
+_READ_IN_ALL: Final = 1000
 _RANKED: Final = 60
 _RANKED_PER_RESULT: Final = 3
 _RANKED_AT_MOST: Final = 2000
