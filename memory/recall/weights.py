@@ -1,7 +1,6 @@
 """How much each signal counts. None was fitted to data: each is a round number behind a reason.
 
-The order hardly changes with any of them: halved or doubled, no one moves recall on long talks by two points in a
-hundred (`benchmarks/recall.py --section weights`, which also chooses them anew without the conversation it measures).
+`benchmarks/recall.py --section weights` halves and doubles each, and chooses them anew without the talk it measures.
 """
 
 from __future__ import annotations
