@@ -6,6 +6,7 @@ the tables as they are then: a document that goes in between is not found.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +26,9 @@ from .postgres_rows import from_text
 _MOST_TERMS: Final = 24
 _COUNTED: Final = 1_000
 """Documents of a term that are counted; how many more there are is told from how far one had to go for these."""
-_SORTED: Final = 10_000
+_SORTED: Final = 3_000
 """Of a term that more documents have, any are read instead of the newest, for which all would have to be."""
+_LARGE_PART: Final = 0.25
 _READ_OF_A_TERM: Final = 300
 _READ_IN_ALL: Final = 1_200
 _CONJOINED: Final = 4
@@ -65,7 +67,11 @@ class Search:
         if not documents or self._query.limit < 1:
             return []
         self._numbers = [row["number"] for row in scopes if row["is_searched"] and row["number"] is not None]
-        self._scope |= {"numbers": self._numbers, "namespaces": [*map(namespace_key, self._numbers)]}
+        self._scope |= {
+            "numbers": self._numbers,
+            "namespaces": [*map(namespace_key, self._numbers)],
+            "is_large_part": documents > _LARGE_PART * scopes[0]["every"],
+        }
         frequencies = self._frequencies(_looked_for(self._query.text), documents)
         terms = sorted(frequencies, key=lambda term: frequencies[term])
         length = sum(row["terms"] for row in scopes if row["is_searched"]) / documents
@@ -100,14 +106,15 @@ class Search:
     def _chosen(self, terms: Sequence[str], corpus: Corpus) -> list[int]:
         """Return the documents whose terms weigh most, best first; `terms` come rarest first."""
         asked: list[tuple[Sequence[str], int]] = []
-        left = float(_READ_IN_ALL)
+        left = _READ_IN_ALL
         for term in terms:
-            if left > 0:
-                asked.append(([term], _READ_OF_A_TERM))
-            left -= min(corpus.frequencies[term], _READ_OF_A_TERM)
-        if left <= 0:
-            # Older documents that have several of the common words, which no reading of each alone has reached.
-            asked += [(terms[:width], self._ranked) for width in range(2, min(_CONJOINED, len(terms)) + 1)]
+            limit = min(left, _READ_OF_A_TERM)
+            asked.append(([term], limit))
+            left -= min(limit, math.ceil(corpus.frequencies[term]))
+            if left <= 0:
+                # Older documents that have several of the common words, which no reading of each alone has reached.
+                asked += [(terms[:width], self._ranked) for width in range(2, min(_CONJOINED, len(terms)) + 1)]
+                break
         return self._heaviest(asked, corpus)
 
     def _heaviest(self, asked: Sequence[tuple[Sequence[str], int]], corpus: Corpus) -> list[int]:
@@ -202,16 +209,20 @@ def _candidate(row: Mapping[str, Any], keys: Mapping[int, str]) -> Candidate:
 _BY_INDEX: Final = "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)"
 _SCOPES: Final = """
     SELECT NULL AS number, NULL AS name, true AS is_searched,
-        sum(documents)::bigint AS documents, sum(terms)::bigint AS terms
+        sum(documents)::bigint AS documents, sum(terms)::bigint AS terms, 0 AS every
     FROM aloop.namespaces WHERE %(is_everywhere)s
     UNION ALL
-    SELECT number, id, NOT %(is_everywhere)s AND id = ANY(%(names)s), documents, terms
+    SELECT number, id, NOT %(is_everywhere)s AND id = ANY(%(names)s), documents, terms,
+        -- as of the newest ANALYZE; -1 before the first
+        (SELECT reltuples FROM pg_class WHERE oid = 'aloop.documents'::regclass)
     FROM aloop.namespaces JOIN aloop.sessions USING (number) WHERE id = ANY(%(names)s) OR id = ANY(%(near)s)
 """
 # A search of some sessions asks for their keys together with the term's, so that GIN passes over what others have; that
-# two sessions may have one key is what the number is for.
+# two sessions may have one key is what the number is for. Where theirs is a large part of all there is little to pass
+# over, and to read the list of their documents for each term would take longest.
 _IN_SCOPE: Final = f"""
-    (%(is_everywhere)s OR (keys && %(namespaces)s::integer[] AND id >> {SEQ_BITS} = ANY(%(numbers)s::bigint[])))
+    (%(is_everywhere)s
+        OR ((%(is_large_part)s OR keys && %(namespaces)s::integer[]) AND id >> {SEQ_BITS} = ANY(%(numbers)s::bigint[])))
 """
 _FREQUENCIES: Final = f"""
     SELECT key, count(*) AS documents, max(id) - min(id) + 1 AS span, (max(found.ctid)::text::point)[0] + 1 AS block,
