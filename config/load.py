@@ -76,7 +76,7 @@ def load(
     layers = layers_of(project, home, os.environ if environ is None else environ)
     _refuse_unknown(arguments)
     given = strongest(layers)
-    _refuse_foreign_store({name: one for name, one in given.items() if name not in arguments})
+    _refuse_foreign_places({name: one for name, one in given.items() if name not in arguments})
     values = _typed(layers, given) | arguments
     memory = _checked(values, {name: one for name, one in given.items() if name not in arguments})
     origins = {name: one.source for name, one in given.items()} | dict.fromkeys(arguments, "argument")
@@ -110,14 +110,21 @@ def strongest(layers: tuple[Layer, ...]) -> dict[str, Given]:
     return {name: given for layer in reversed(layers) for name, given in layer.items()}
 
 
-def _refuse_foreign_store(given: Mapping[str, Given]) -> None:
-    """Raise ConfigError if a project's file, which comes with what one clones, sends conversations to a database."""
+def _refuse_foreign_places(given: Mapping[str, Given]) -> None:
+    """Raise ConfigError if a project's file, which comes with what one clones, sends conversations somewhere else."""
     one = given.get("session_db")
     if one is not None and one.is_from_project and "://" in one.text:
         raise ConfigError(
             f"{one.key} from {one.source}: a project's file can name a file for sessions and no database; say it in "
             "~/.aloop/config or in the environment",
             field="session_db",
+        )
+    embedder = given.get("embedder")
+    if embedder is not None and embedder.is_from_project and ":" in embedder.text:
+        raise ConfigError(
+            f"{embedder.key} from {embedder.source}: a project's file can say local or none, and no endpoint, which is "
+            "sent what was said and charges for it; say it in ~/.aloop/config or in the environment",
+            field="embedder",
         )
 
 

@@ -175,8 +175,9 @@ class AutoRecall:
         """Return as much of what is wanted as there is room for, as one message; None if that is nothing."""
         sections: list[_Section] = []
         left = room - self._counter.count_text(HEADING) - _MESSAGE_TOKENS
+        each = max(room // _SHARES, _FEWEST_TOKENS)
         for record, names in wanted:
-            section = self._section(record, names, left)
+            section = self._section(record, names, min(left, each))
             if section is not None:
                 sections.append(section)
                 left -= section.tokens
@@ -249,6 +250,11 @@ _STANDING_SHARE: Final = 0.15
 """Of the threshold: what recalled copies may fill at one time. Between compressions it must grow by 0.2 (`limits`)."""
 _LEAST_TOKENS: Final = 48
 """With less room than this, a copy would hardly be more than its own heading."""
+_SHARES: Final = 4
+"""Of the room, each message gets at most this part: what was learnt of a name stands around it, the rest is a reference
+away. Whole messages bring back no more of what is needed and cost most of the room (benchmarks/auto_recall.py)."""
+_FEWEST_TOKENS: Final = 200
+"""But no less than this, where there is so much."""
 _MESSAGE_TOKENS: Final = 8
 _TITLE_TOKENS: Final = 16
 _MOST_NAMES: Final = 8

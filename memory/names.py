@@ -32,6 +32,8 @@ def names_in(text: str) -> set[str]:
 
 
 def _telling(chunk: str) -> Iterator[str]:
+    if chunk.isalpha() and chunk[1:].islower():
+        return  # a plain word, as most are
     for name, kind in identify(chunk):
         if _is_telling(name, kind):
             yield name

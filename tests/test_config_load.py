@@ -105,6 +105,10 @@ def test_each_layer_beats_the_next_and_says_so(place: Place) -> None:
         ),
         ("MEMORY_SUMMARY_TIMEOUT_SECONDS", "5", "summary_timeout_seconds", 5.0),
         ("MEMORY_SUMMARY_INPUT_TOKENS", "8000", "summary_input_tokens", 8000),
+        ("MEMORY_EMBEDDER", "local", "embedder", "local"),
+        ("MEMORY_EMBEDDER", "none", "embedder", None),
+        ("MEMORY_AUTO_RECALL", "true", "auto_recall", True),
+        ("MEMORY_AUTO_RECALL_TOKENS", "500", "auto_recall_tokens", 500),
     ],
 )
 def test_each_key_is_read_from_the_environment_and_from_a_file(
@@ -137,6 +141,15 @@ def test_a_file_may_be_written_as_such_files_are(place: Place, line: str, size: 
     place.write(place.project, line)
 
     assert place.load().memory.short_term_size == size
+
+
+def test_a_projects_file_cannot_send_what_was_said_to_an_endpoint(place: Place) -> None:
+    endpoint = "openai:text-embedding-3-small"
+    assert place.load({"MEMORY_EMBEDDER": endpoint}).memory.embedder == endpoint
+
+    place.write(place.project, f"MEMORY_EMBEDDER={endpoint}\n")
+    with pytest.raises(ConfigError, match="no endpoint"):
+        place.load()
 
 
 def test_keys_of_others_are_left_alone(place: Place) -> None:
