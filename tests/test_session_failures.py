@@ -58,6 +58,10 @@ class Run:
     def unsaved_count(self) -> int:
         return int(self.memory.get_stats()["unsaved_count"])
 
+    @property
+    def is_saved(self) -> bool:
+        return self.memory.session_problem is None and self.unsaved_count == 0
+
     def retry_now(self) -> None:
         """Let the time pass for which a store that failed is left alone."""
         assert self.memory._session is not None
@@ -159,7 +163,7 @@ def test_the_loop_goes_on_in_memory_and_everything_is_written_later(
     run.retry_now()
     run.add()
     assert run.told == ["SaveFailed", "SaveRecovered"]
-    assert run.memory.session_problem is None and run.unsaved_count == 0  # noqa: PT018 - one state
+    assert run.is_saved
     assert run.saved() == list(range(1, run.count + 1))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2
