@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -121,6 +121,7 @@ class InMemoryArchive:
         limit: int = 5,
         role: Role | None = None,
         tool: str | None = None,
+        without: Collection[int] = frozenset(),
         similarities: Mapping[int, float] | None = None,
     ) -> list[Hit]:
         """Return the best matches, best first.
@@ -130,19 +131,22 @@ class InMemoryArchive:
             limit: How many.
             role: Only messages of this role.
             tool: Only calls of this tool, and their results.
+            without: Messages that are not wanted, by their numbers.
             similarities: Cosine of query and message by the message's number, where vectors are there.
 
         Raises:
             MissingDependencyError: This Python's SQLite has no full-text search.
         """
+        unwanted = self._records.keys() & set(without)
         wanted = Query(
             text=query,
-            limit=limit,
+            limit=limit + len(unwanted),
             role=role,
             tool=tool,
             similarities={(_ONLY, seq): cosine for seq, cosine in (similarities or {}).items()},
         )
-        return [self._hit(found.seq, found.score, query) for found in self._indexed().search(wanted)]
+        found = [one for one in self._indexed().search(wanted) if one.seq not in unwanted]
+        return [self._hit(one.seq, one.score, query) for one in found[: max(0, limit)]]
 
     def __iter__(self) -> Iterator[Record]:
         return iter([self._records[seq] for seq in sorted(self._records)])

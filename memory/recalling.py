@@ -116,12 +116,15 @@ class Recall:
             return (yield from self._archive.found(wanted, self._search))
         if isinstance(self._archive, InMemoryArchive):
             similarities = yield from self._similarities(wanted.text)
-            asked = wanted.limit + len(wanted.without)
-            found = self._archive.search(
-                wanted.text, limit=asked, role=wanted.role, tool=wanted.tool, similarities=similarities
+            return self._archive.search(
+                wanted.text,
+                limit=wanted.limit,
+                role=wanted.role,
+                tool=wanted.tool,
+                without=wanted.without,
+                similarities=similarities,
             )
-        else:
-            found = list(self._filtered(wanted))
+        found = self._filtered(wanted)
         return [hit for hit in found if as_number(hit.ref) not in wanted.without][: wanted.limit]
 
     def _filtered(self, wanted: Wanted) -> Iterator[Hit]:
