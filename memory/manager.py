@@ -137,7 +137,6 @@ class MemoryManager:
                 f"the archive holds {len(self.archive)} messages of another conversation; give each manager its own"
             )
         self.tracker = tracker or TokenTracker()
-        self._embedder = embedder
         self._counter: TokenCounter = self._compressor.counter
         self._size = RequestSize(self._counter)
         self._size.set_beside(system, tools)
@@ -172,9 +171,7 @@ class MemoryManager:
         self._auto_recall = AutoRecall(
             self.config, self._window, self.archive, self._intake, self._cycle, self._counter, emit=self._emit
         )
-        self._recall = Recall(
-            self.config, self.archive, self._window, self._counter, self.tracker, embedder=self._embedder
-        )
+        self._recall = Recall(self.config, self.archive, self._window, self._counter, self.tracker, embedder=embedder)
         self._session: SessionRecorder | None = None
         if opened is not None:
             self._attach(opened)
@@ -529,7 +526,7 @@ class MemoryManager:
             model=self._model,
             compressor=self._compressor.over(opened.archive if opened is not None else InMemoryArchive()),
             store=opened,
-            embedder=self._embedder,
+            embedder=self._recall.own_embedder,
             tracker=self.tracker.emptied(),
             on_event=self._on_event,
             clock=self._clock,

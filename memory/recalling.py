@@ -46,7 +46,9 @@ class Recall:
         Raises:
             ConfigError: The configuration names an embedder that cannot be made without a client.
         """
-        self.embedder = _billed(embedder or configured_embedder(config), tracker)
+        self.own_embedder = embedder or configured_embedder(config)
+        """As it was given or made, for another memory with other books."""
+        self.embedder = _billed(self.own_embedder, tracker)
         """None: by words alone."""
         self._archive = archive
         self._window = window

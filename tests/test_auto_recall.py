@@ -340,12 +340,19 @@ def test_the_laws_hold_with_automatic_recall(dialect: DialectName, data: st.Data
     )
     messages = data.draw(conversations(dialect, min_turns=10, max_turns=30, long_texts=False))
     build = builder_for(dialect)
-    watched = Watched(config, dialect, every=10)
+    store = SqliteSessionStore(":memory:") if data.draw(st.booleans()) else None
+    watched = Watched(config, dialect, every=10, store=store)
     named = data.draw(st.lists(st.integers(0, 60), min_size=4, max_size=12))
     for message in with_names(messages, build, named):
         watched.add(message)
     watched.check_in_full()
     watched.check_bytes()
+    if store is not None:
+        context = watched.memory.messages
+        watched.memory.close()
+        with MemoryManager.resume(store=store, counter=WordCounter()) as resumed:
+            assert list(map(to_wire, resumed.messages)) == list(map(to_wire, context))
+        store.close()
     compressions = sum(isinstance(event, Compressed) for event in watched.events)
     assert compressions <= 1 + watched.memory._window.log_tokens / (0.05 * config.compression_threshold)
 

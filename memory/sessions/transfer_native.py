@@ -47,6 +47,7 @@ def native_body(store: SessionStore, session_id: str, format: NativeFormat) -> s
     messages = [
         _sendable(to_wire(decode(message.body, message.form, store.blob)))
         for message in store.messages(session_id, last_seq=saved.info.heading.last_seq)
+        if not message.is_written  # nobody said it: a copy of what stands elsewhere among them
     ]
     _refuse_other_format(saved, messages, format)
     beside = _beside(store, saved, format)
