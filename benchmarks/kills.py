@@ -38,7 +38,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.killed import Picture, hash_of, picture_of, run_loop, teller  # noqa: E402
 from memory import MemoryManager, validate  # noqa: E402
-from memory.errors import StorageError, UnknownSessionError  # noqa: E402
+from memory.errors import StorageError, StorageUnreachableError, UnknownSessionError  # noqa: E402
 from memory.sessions.sqlite import SqliteSessionStore  # noqa: E402
 from memory.sessions.store import SessionStore  # noqa: E402
 from memory.testing import WordCounter  # noqa: E402
@@ -214,7 +214,7 @@ class Killer:
     def _check(self, session: str) -> None:
         known, store = self._known[session], self._open_store()
         try:
-            memory = MemoryManager.resume(session, store=store, counter=WordCounter())
+            memory = _resumed(session, store)
         except UnknownSessionError:
             if known.hashes and not self._is_forgiven(known):
                 self.outcome.lost += len(known.hashes)
@@ -259,6 +259,18 @@ class Killer:
 
     def _break(self, session: str, law: str) -> None:
         self.outcome.broken.append(f"kill {self.outcome.kills}, session {session}: {law}")
+
+
+def _resumed(session: str, store: SessionStore) -> MemoryManager:
+    """Resume at once; only a server that was killed itself is waited for, until it has read its log."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return MemoryManager.resume(session, store=store, counter=WordCounter())
+        except StorageUnreachableError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 # --- Running ----------------------------------------------------------------------------------------------------------

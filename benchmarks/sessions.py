@@ -5,7 +5,7 @@ calls and their results, each added by itself, and the context read after each; 
 and waited for at the end of each turn, as it is by default. Who goes first takes turns. The figure is the median of the
 ratios of the turns, by the clock on the wall; beside it the ratio of the sums.
 Resume: a session of 10,000 messages is taken up again; the figure is its share of the time that adding them took.
-Writers: 20 processes, each with a session of its own, in one file and in one database; what was acknowledged is counted.
+Writers: 20 processes, each with a session of its own, in one file and in one database.
 
     python benchmarks/sessions.py [overhead] [resume] [writers] [--check] [--seed 7]
 """
@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -68,19 +68,11 @@ class Figure:
         return self.target is None or self.value <= self.target
 
 
-class Forgetful:
-    """A file that never waits for the disk: what that waiting costs is the difference."""
-
-    def __init__(self, store: SqliteSessionStore) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+class NeverSynced(SqliteSessionStore):
+    """A file that nobody brings to the disk: what that costs is the difference."""
 
     def save(self, turn: Turn) -> None:
-        from dataclasses import replace
-
-        self._store.save(replace(turn, is_durable=False))
+        super().save(replace(turn, is_durable=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,12 +109,13 @@ def _overhead(seed: int) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="aloop-sessions-", dir=ROOT.parent) as folder:
         yield Figure(name="milliseconds of one fsync of 8 kB here", value=_fsync_seconds(Path(folder)) * 1_000)
         loop = _loop(2 * TURNS, counter, seed)
-        for label, target, wrap in (("", 2.0, None), (", without waiting for the disk", None, Forgetful)):
-            pairs = _pairs(_turns_of(loop), "openai_chat", counter, Path(folder), wrap)
-            yield from _ratios(f"kept / not kept, sizes as recorded{label}", pairs, target)
-        recorded = [pair for one in _recorded() for pair in _pairs(*one, counter, Path(folder), None)]
-        if recorded:
-            yield from _ratios("kept / not kept, recorded conversations", recorded, 2.0)
+        for label, target, open_store in WAYS:
+            pairs = _pairs(_turns_of(loop), "openai_chat", counter, open_store(Path(folder)))
+            yield from _ratios(f"kept / not kept, sizes as recorded, {label}", pairs, target)
+        for label, target, open_store in WAYS:
+            pairs = [pair for one in _recorded() for pair in _pairs(*one, counter, open_store(Path(folder)))]
+            if pairs:
+                yield from _ratios(f"kept / not kept, recorded conversations, {label}", pairs, target)
 
 
 def _ratios(label: str, pairs: Sequence[Pair], target: float | None) -> Iterator[Figure]:
@@ -136,12 +129,10 @@ def _pairs(
     turns: Sequence[Sequence[Message]],
     dialect: DialectName,
     counter: TiktokenCounter,
-    folder: Path,
-    wrap: Callable[[SqliteSessionStore], Any] | None,
+    store: SessionStore,
 ) -> list[Pair]:
     """Run a loop twice side by side; return the seconds of each turn, without a store and with one."""
-    store = SqliteSessionStore(folder / f"{secrets.token_hex(4)}.db")
-    kept = MemoryManager(dialect=dialect, counter=counter, store=store if wrap is None else wrap(store))
+    kept = MemoryManager(dialect=dialect, counter=counter, store=store)
     bare = MemoryManager(dialect=dialect, counter=counter)
     pairs: list[Pair] = []
     gc.collect()
@@ -185,9 +176,33 @@ def _recorded() -> Iterator[tuple[list[list[Message]], DialectName]]:
 
 def _fsync_seconds(folder: Path) -> float:
     descriptor = os.open(folder / "fsync", os.O_CREAT | os.O_WRONLY)
-    times = [_seconds(lambda: (os.write(descriptor, b"x" * 8_192), os.fdatasync(descriptor))) for _ in range(50)]
+    times = [_seconds(partial(_write_and_sync, descriptor)) for _ in range(50)]
     os.close(descriptor)
     return median(times)
+
+
+def _write_and_sync(descriptor: int) -> None:
+    os.write(descriptor, b"x" * 8_192)
+    os.fdatasync(descriptor)
+
+
+def _waiting(folder: Path) -> SessionStore:
+    return SqliteSessionStore(folder / f"{secrets.token_hex(4)}.db")
+
+
+def _behind(folder: Path) -> SessionStore:
+    return SqliteSessionStore(folder / f"{secrets.token_hex(4)}.db", waits_for_disk=False)
+
+
+def _never(folder: Path) -> SessionStore:
+    return NeverSynced(folder / f"{secrets.token_hex(4)}.db")
+
+
+WAYS: Sequence[tuple[str, float | None, Callable[[Path], SessionStore]]] = (
+    ("waiting for the disk", 2.0, _waiting),
+    ("synced behind the loop", 2.0, _behind),
+    ("never synced", None, _never),
+)
 
 
 # --- Resume -----------------------------------------------------------------------------------------------------------
@@ -199,12 +214,17 @@ def _resume(seed: int) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="aloop-sessions-", dir=ROOT.parent) as folder:
         store = SqliteSessionStore(Path(folder) / "sessions.db")
         memory = MemoryManager(MemoryConfig(), counter=counter, store=store)
-        added = _seconds(lambda: [memory.add_message_sync(message) for message in messages])
+        added = _seconds(partial(_add_all, memory, messages))
         memory.close()
         times = [_seconds(partial(_resume_once, store, memory.messages)) for _ in range(5)]
         store.close()
     yield Figure(name=f"resume of {RESUMED:,} messages / adding them", value=median(times) / added, target=0.1)
     yield Figure(name="milliseconds of a resume", value=median(times) * 1_000)
+
+
+def _add_all(memory: MemoryManager, messages: Sequence[Message]) -> None:
+    for message in messages:
+        memory.add_message_sync(message)
 
 
 def _resume_once(store: SessionStore, messages: Sequence[object]) -> None:

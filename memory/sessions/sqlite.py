@@ -13,7 +13,8 @@ from . import sqlite_keeping as keeping
 from . import sqlite_reading as reading
 from . import sqlite_recall as recall
 from . import sqlite_writing as writing
-from .sqlite_file import SqliteFile, readable_path
+from .sqlite_disk import Disk
+from .sqlite_file import IN_MEMORY, SqliteFile, readable_path
 from .values import (
     DailyUsage,
     Owner,
@@ -41,6 +42,7 @@ class SqliteSessionStore:
         path: str | Path | None = None,
         *,
         timeout_seconds: float = 30.0,
+        waits_for_disk: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Keep sessions in the file `path`; it is made, with its folder, at the first use.
@@ -48,17 +50,25 @@ class SqliteSessionStore:
         Args:
             path: The file; only this account may read one that is made.
             timeout_seconds: How long to wait for other processes that write.
+            waits_for_disk: Return from a durable turn when the disk has it. False: it is brought there at once, but
+                behind the loop's back; a machine that loses its power may lose the turns of the last milliseconds.
             clock: Tells the time by which leases and ages are reckoned, in seconds since 1970.
         """
         self.path = readable_path(path)
         self._file = SqliteFile(self.path, timeout_seconds=timeout_seconds)
+        self._disk = None if waits_for_disk or self.path == IN_MEMORY else Disk(self.path)
         self._clock = clock
 
     # --- One owner writes ---------------------------------------------------------------------------------------------
 
     def save(self, turn: Turn) -> None:
-        now = self._clock()
-        self._file.write(lambda connection: writing.save(connection, turn, now=now), is_durable=turn.is_durable)
+        now, disk = self._clock(), self._disk
+        if disk is not None:
+            disk.check()
+        is_durable = turn.is_durable and (disk is None or turn.begins is not None)  # a new file: its folder too
+        self._file.write(lambda connection: writing.save(connection, turn, now=now), is_durable=is_durable)
+        if disk is not None and turn.is_durable and not is_durable:
+            disk.want()
 
     def acquire(self, session_id: str, owner: Owner, *, takes_over: bool = False) -> Saved:
         now = self._clock()
@@ -176,4 +186,6 @@ class SqliteSessionStore:
         return self._file.read(lambda connection: recall.vectors(connection, embedder, session_id, after_row))
 
     def close(self) -> None:
+        if self._disk is not None:
+            self._disk.wait()
         self._file.close()
