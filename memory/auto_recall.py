@@ -16,7 +16,7 @@ from .errors import SummaryError
 from .events import Event, Recalled
 from .intake import Intake
 from .messages import ToolCall
-from .names import Names, names_in
+from .names import Names
 from .native import like
 from .quoting import passage
 from .tokens import TokenCounter
@@ -140,7 +140,7 @@ class AutoRecall:
         before = [searchable_text(entry.reading) for entry in self._window.entries if entry.seq not in numbers]
         named: set[str] = set()
         for text in _texts(fresh):
-            candidates = [name for name in names_in(text) if self._names.having(name)]
+            candidates = [name for name in self._names.of(text) if self._names.having(name)]
             absent = [name for name in candidates if not any(name in other for other in before)]
             if len(absent) <= _MOST_NAMES:
                 named.update(absent)

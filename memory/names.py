@@ -67,6 +67,8 @@ class Names:
         self._having: dict[str, tuple[int, ...]] = {}
         self._calls: dict[str, ToolCall] = {}
         self._answered: dict[int, set[tuple[str, str]]] = {}
+        self._looked_at: dict[str, set[str]] = {}
+        """What texts name that were asked for and are not yet added: each is read once."""
 
     def add(self, records: Iterable[Record]) -> None:
         """Take messages that were not added before; a call before its result."""
@@ -76,6 +78,12 @@ class Names:
                 having = self._having.get(name, ())
                 if len(having) <= FEW:
                     self._having[name] = (*having, record.seq)
+
+    def of(self, text: str) -> set[str]:
+        """Return what a text names; it will be added later, when its message is archived."""
+        if text not in self._looked_at:
+            self._looked_at[text] = names_in(text)
+        return self._looked_at[text]
 
     def having(self, name: str) -> tuple[int, ...]:
         """Return the messages that have a name, ascending; none where they are more than a few."""
@@ -87,12 +95,16 @@ class Names:
         return not self._answered.get(seq, set()).isdisjoint((call.name, call.arguments) for call in calls)
 
     def _names(self, seq: int, reading: Reading) -> set[str]:
-        found = names_in(reading.text) if reading.role != "system" else set()
+        found = self._taken(reading.text) if reading.role != "system" else set()
         self._calls.update({call.id or call.name: call for call in reading.calls})
         for result in reading.results:
-            found |= names_in(result.text)
+            found |= self._taken(result.text)
             call = self._calls.get(result.call_id or result.name or "")
             if call is not None:
-                found |= names_in(call.arguments)
+                found |= self._taken(call.arguments)
                 self._answered.setdefault(seq, set()).add((call.name, call.arguments))
         return found
+
+    def _taken(self, text: str) -> set[str]:
+        known = self._looked_at.pop(text, None)
+        return set(names_in(text) if known is None else known)

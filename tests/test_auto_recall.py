@@ -328,7 +328,7 @@ def test_a_copy_is_no_message_of_the_callers() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECT_NAMES)
 @given(data=st.data())
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_the_laws_hold_with_automatic_recall(dialect: DialectName, data: st.DataObject) -> None:
     strategy = data.draw(st.sampled_from(CompressionStrategy))
     config = MemoryConfig(
