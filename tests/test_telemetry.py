@@ -28,7 +28,17 @@ from agent.telemetry import NoTelemetry, TracedModel
 from agent.telemetry import Telemetry as Door
 from memory import MemoryConfig, MemoryManager
 from memory.errors import ConfigError
-from memory.events import Compressed, Degraded, Event, FloorReached, OverBudget
+from memory.events import (
+    Compressed,
+    Degraded,
+    Event,
+    FloorReached,
+    OverBudget,
+    Recalled,
+    SaveFailed,
+    SaveRecovered,
+    Undone,
+)
 from memory.integrations.opentelemetry import Telemetry
 from memory.messages import DialectName, Wire
 from memory.usage import Usage
@@ -52,6 +62,10 @@ COMPRESSED = Compressed(
 DEGRADED = Degraded(failed="model", next="extractive", reason="the answer SECRET was empty")
 OVER_BUDGET = OverBudget(purpose="agent", spent_usd=0.9, next_call_usd=0.2, limit_usd=1.0)
 FLOOR = FloorReached(tokens=50_000, threshold_tokens=40_000, irreducible_tokens=45_000)
+UNDONE = Undone(tokens_before=20_000, tokens_after=50_000)
+RECALLED = Recalled(refs=("r17",), tokens=400)
+SAVE_FAILED = SaveFailed(error="StorageFullError", unsaved_count=3)
+SAVE_RECOVERED = SaveRecovered(saved_count=3)
 
 
 class Recorder:
@@ -320,7 +334,8 @@ def test_compressions_are_counted_by_strategy_trigger_and_method(recorder: Recor
 
 
 @pytest.mark.parametrize(
-    ("event", "name"), [(DEGRADED, "degraded"), (OVER_BUDGET, "over_budget"), (FLOOR, "floor_reached")]
+    ("event", "name"),
+    [(DEGRADED, "degraded"), (OVER_BUDGET, "over_budget"), (FLOOR, "floor_reached"), (RECALLED, "recalled")],
 )
 def test_what_else_the_memory_tells_is_counted_and_stands_on_the_current_span(
     recorder: Recorder, event: Event, name: str
@@ -334,7 +349,10 @@ def test_what_else_the_memory_tells_is_counted_and_stands_on_the_current_span(
 
 
 def test_every_kind_of_event_is_taken(recorder: Recorder) -> None:
-    events: list[Event] = [COMPRESSED, DEGRADED, OVER_BUDGET, FLOOR]
+    events: list[Event] = [
+        *(COMPRESSED, DEGRADED, OVER_BUDGET, FLOOR),
+        *(UNDONE, RECALLED, SAVE_FAILED, SAVE_RECOVERED),
+    ]
 
     assert {type(event) for event in events} == set(get_args(Event))
     for event in events:
