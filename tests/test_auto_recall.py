@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from memory import Compressed, CompressionStrategy, LLMMessage, MemoryConfig, MemoryManager, validate
 from memory.dialects import DIALECTS
 from memory.events import Event, Recalled
+from memory.integrations._bridge import Bridge
 from memory.messages import DialectName
 from memory.names import names_in
 from memory.native import to_wire
@@ -321,6 +322,27 @@ def test_a_copy_is_no_message_of_the_callers() -> None:
     assert memory.origins()[-1] is None
     assert isinstance(memory.messages[-1], LLMMessage), "it is of the kind that the caller's are"
     assert memory.messages[-1] not in memory.short_term.get_all()
+
+
+def test_a_framework_gets_the_copy_as_a_message_of_its_own_kind() -> None:
+    langchain = pytest.importorskip("memory.integrations.langchain", reason="langchain is not installed")
+    messages = pytest.importorskip("langchain_core.messages")
+    bridge = Bridge(MemoryManager(CONFIG, counter=WordCounter()), langchain._Codec())
+    listed: list[Any] = [messages.HumanMessage("look after the orders")]
+    for number in range(60):
+        listed.append(messages.AIMessage(f"ord_{1000 + number} goes to warehouse {number} " + "and so on " * 12))
+        listed.append(messages.HumanMessage("next one, please"))
+        bridge.follow_sync(listed)
+    listed.append(messages.HumanMessage("where does ord_1005 go?"))
+
+    sent = bridge.follow_sync(listed)
+    again = bridge.follow_sync([*sent, messages.AIMessage("to 5"), messages.HumanMessage("and then?")])
+
+    assert sent[-2] is listed[-1]
+    assert isinstance(sent[-1], messages.HumanMessage)
+    assert "warehouse 5 " in str(sent[-1].content)
+    assert again[: len(sent)] == sent
+    assert len(again) == len(sent) + 2
 
 
 # --- Laws -------------------------------------------------------------------------------------------------------------
