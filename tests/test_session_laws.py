@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from memory import CompressionStrategy, MemoryConfig, MemoryManager
 from memory.messages import DialectName
 from memory.sessions.sqlite import SqliteSessionStore
+from memory.sessions.store import SessionStore
 from memory.testing import WordCounter
 from memory.tokens import TiktokenCounter
 
@@ -48,9 +49,28 @@ def summarise(prompt: str) -> str:
 @given(data=st.data())
 @settings(max_examples=25)
 def test_an_interrupted_memory_cannot_be_told_from_one_that_was_not(dialect: DialectName, data: st.DataObject) -> None:
+    play(data, dialect)
+
+
+def test_nor_can_one_that_is_kept_in_postgres(postgres_server: str, postgres_schema: str) -> None:
+    from memory.sessions.postgres import PostgresSessionStore
+
+    store = PostgresSessionStore(postgres_server, schema=postgres_schema)
+
+    @given(data=st.data(), dialect=st.sampled_from(DIALECT_NAMES))
+    @settings(max_examples=8)
+    def check(data: st.DataObject, dialect: DialectName) -> None:
+        play(data, dialect, store)
+
+    check()
+    store.close()
+
+
+def play(data: st.DataObject, dialect: DialectName, store: SessionStore | None = None) -> None:
+    """Draw a conversation, settings, and what is done to it and when; compare after each action."""
     messages = data.draw(conversations(dialect, min_turns=10, max_turns=40, surrogates=True))
     llm = data.draw(st.sampled_from([None, summarise]))
-    twins = Twins(config_of(data), dialect, messages, llm=llm, follows=data.draw(st.booleans()))
+    twins = Twins(config_of(data), dialect, messages, llm=llm, follows=data.draw(st.booleans()), store=store)
     for action, number in data.draw(schedules):
         getattr(twins, action)(number)
     twins.close(0)

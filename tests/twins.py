@@ -63,13 +63,22 @@ def picture(memory: MemoryManager) -> dict[str, Any]:
 class Twins:
     """Does everything to both, and compares them."""
 
-    def __init__(self, config: MemoryConfig, dialect: DialectName, coming: Sequence[Any], *, llm: Any, follows: bool):
-        self.store: SessionStore = SqliteSessionStore(":memory:")
+    def __init__(
+        self,
+        config: MemoryConfig,
+        dialect: DialectName,
+        coming: Sequence[Any],
+        *,
+        llm: Any,
+        follows: bool,
+        store: SessionStore | None = None,
+    ) -> None:
+        self.store: SessionStore = store or SqliteSessionStore(":memory:")
         self.whole = MemoryManager(config, llm, dialect=dialect, counter=WordCounter(), model="gpt-4o", clock=_noon)
         self.kept = MemoryManager(
             config, llm, dialect=dialect, counter=WordCounter(), model="gpt-4o", clock=_noon, store=self.store
         )
-        self.interruptions = 0
+        self._session = self.kept.session_id
         self._dialect = DIALECTS[dialect]
         self._llm = llm
         self._coming = list(coming)
@@ -98,7 +107,7 @@ class Twins:
             return
         self.kept.close()
         target = SqliteSessionStore(":memory:")
-        import_session(target, export_session(self.store, self._id, "jsonl"))
+        self._session = import_session(target, export_session(self.store, self._session or "", "jsonl")).id
         self.store = target
         self._resume(takes_over=False)
 
@@ -109,16 +118,10 @@ class Twins:
     def _resume(self, *, takes_over: bool) -> None:
         counter = WordCounter()
         self.kept = MemoryManager.resume(
-            self._id, llm=self._llm, store=self.store, counter=counter, clock=_noon, takes_over=takes_over
+            self._session or "", llm=self._llm, store=self.store, counter=counter, clock=_noon, takes_over=takes_over
         )
         assert counter.readings_counted == 0, "something was counted again"
-        self.interruptions += 1
         self.compare()
-
-    @property
-    def _id(self) -> str:
-        [session] = [info.id for info in self.store.sessions() if info.parent_id is None]
-        return session
 
     # --- The loop -----------------------------------------------------------------------------------------------------
 
