@@ -650,9 +650,9 @@ class MemoryManager:
         role: Role | None = None,
         tool: str | None = None,
     ) -> list[Hit]:
-        """Return what `recall` returns, without blocking the event loop while texts are embedded."""
+        """Return what `recall` returns, without blocking the event loop while an embedder or a server is asked."""
         found = self._recall.found(query, limit, budget_tokens=budget_tokens, scope=scope, role=role, tool=tool)
-        return await adrive_embedding(found, self._recall.embedder)
+        return await adrive_embedding(found, self._recall.embedder, in_threads=self._recall.is_remote)
 
     def get_stats(self) -> dict[str, Any]:
         """Return the run's figures so far. Tokens are integers, costs USD; docs/tokens-and-prices.md explains each."""

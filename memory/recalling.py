@@ -86,6 +86,11 @@ class Recall:
             return hits
         return list(within(hits, query, budget_tokens, self._counter.count_text))
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether a search may wait for a network."""
+        return isinstance(self._archive, SessionArchive) and self._archive.store.is_remote
+
     def original(self, ref: str) -> Any:
         """Return an archived message by its reference, also one of another session.
 

@@ -309,6 +309,19 @@ async def test_an_embedder_that_answers_asynchronously_does() -> None:
     assert "boiler" in (await memory.recall_async("warmth"))[0].text
 
 
+async def test_a_store_that_is_elsewhere_is_searched_in_threads(store: SqliteSessionStore) -> None:
+    class Elsewhere(SqliteSessionStore):
+        is_remote = True
+
+    embedder, remote = Synonyms(), Elsewhere(":memory:")
+    memory = talk(remote, embedder=embedder)
+
+    assert "boiler" in (await memory.recall_async("warmth"))[0].text
+    assert (await memory.recall_async("warmth", scope="all"))[0].role == "tool"
+    memory.close()
+    remote.close()
+
+
 def test_embeddings_that_cost_something_are_booked() -> None:
     told: list[EmbeddingCall] = []
     memory = talk(None, embedder=OpenAIEmbedder(fake_client(), model="text-embedding-3-small", on_usage=told.append))
