@@ -378,8 +378,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     print(
         f"{options.store}: {outcome.kills} kills ({outcome.server_kills} of the server too), "
-        f"{outcome.acknowledged:,} messages promised, {outcome.lost} lost, {len(outcome.broken)} laws broken, "
-        f"{outcome.risked} of open turns gone with the server, {outcome.unheard} times the write under way was there whole, {outcome.seconds:.0f} s"
+        f"{outcome.acknowledged:,} messages promised, {outcome.lost} lost, {len(outcome.broken)} laws broken; "
+        f"{outcome.unheard} times the write under way was there whole, "
+        f"{outcome.risked} messages of open turns went with the server; {outcome.seconds:.0f} s"
     )
     for law in outcome.broken[:10]:
         print(f"  {law}")
