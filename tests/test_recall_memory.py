@@ -388,3 +388,21 @@ def test_an_archive_of_ones_own_is_searched_as_it_searches() -> None:
     assert "V-5" in memory.recall("valve V-5")[0].text
     assert {hit.role for hit in memory.recall("page reading", role="user")} == {"user"}
     assert sum(hit.tokens for hit in memory.recall("page valve", budget_tokens=50)) <= 50
+
+
+# --- In Postgres ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_database_is_searched_like_a_file(postgres_server: str, postgres_schema: str) -> None:
+    postgres = pytest.importorskip("memory.sessions.postgres")
+    store = postgres.PostgresSessionStore(postgres_server, schema=postgres_schema)
+    memory = talk(store, embedder=Synonyms())
+    branch = memory.branch()
+
+    assert "boiler" in memory.recall("warmth")[0].text
+    assert "boiler" in (await memory.recall_async("warmth", scope="all"))[0].text
+    assert "V-5" in branch.recall("valve V-5")[0].text
+    assert search_sessions(store, "boiler", tool="read_gauge")[0].role == "tool"
+    for one in (memory, branch):
+        one.close()
+    store.close()
