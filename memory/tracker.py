@@ -66,8 +66,8 @@ class Totals:
         self.unpriced_tokens += sign * usage.total_tokens if call.price_is_default else 0
 
     def as_dict(self) -> dict[str, int | float]:
-        """Return the sums by their names."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Return the sums by their names; those that are 0 are left out."""
+        return {name: value for name in self.__slots__ if (value := getattr(self, name))}
 
 
 class TokenTracker:
@@ -212,7 +212,7 @@ class TokenTracker:
         """Return the sums as JSON values, to the last bit; added up anew they could differ in it."""
         return {
             "all": self._all.as_dict(),
-            "by_purpose": {purpose: totals.as_dict() for purpose, totals in self._by_purpose.items()},
+            "by_purpose": {purpose: totals.as_dict() for purpose, totals in self._by_purpose.items() if totals.calls},
             "by_model": {model: totals.as_dict() for model, totals in self._by_model.items()},
         }
 
