@@ -108,7 +108,7 @@ def _row(figure: Figure) -> str:
 def _overhead(seed: int) -> Iterator[Figure]:
     counter = TiktokenCounter()
     counter.count_text("warm")
-    with tempfile.TemporaryDirectory(prefix="aloop-sessions-", dir=ROOT.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="aloop-sessions-") as folder:
         yield Figure(name="milliseconds of one fsync of 8 kB here", value=_fsync_seconds(Path(folder)) * 1_000)
         loop = _loop(2 * TURNS, counter, seed)
         for label, target, open_store in WAYS:
@@ -214,7 +214,7 @@ WAYS: Sequence[tuple[str, float | None, Callable[[Path], SessionStore]]] = (
 def _resume(seed: int) -> Iterator[Figure]:
     counter = TiktokenCounter()
     messages = _loop(RESUMED, counter, seed)
-    with tempfile.TemporaryDirectory(prefix="aloop-sessions-", dir=ROOT.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="aloop-sessions-") as folder:
         store = SqliteSessionStore(Path(folder) / "sessions.db")
         memory = MemoryManager(MemoryConfig(), counter=counter, store=store)
         added = _seconds(partial(_add_all, memory, messages))
@@ -242,7 +242,7 @@ def _resume_once(store: SessionStore, messages: Sequence[object]) -> None:
 
 
 def _writers(seed: int) -> Iterator[Figure]:
-    with tempfile.TemporaryDirectory(prefix="aloop-sessions-", dir=ROOT.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="aloop-sessions-") as folder:
         yield from _write_at_once("one SQLite file", partial(SqliteSessionStore, Path(folder) / "sessions.db"), seed)
     with _postgres() as conninfo:
         from memory.sessions.postgres import PostgresSessionStore
