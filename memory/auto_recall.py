@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -12,7 +13,7 @@ from .compressor import refuse_worse
 from .config import MemoryConfig
 from .copies import entry_of
 from .cycle import CompressionCycle
-from .errors import SummaryError
+from .errors import StorageError, SummaryError
 from .events import Event, Recalled
 from .intake import Intake
 from .messages import ToolCall
@@ -21,6 +22,8 @@ from .native import like
 from .quoting import passage
 from .tokens import TokenCounter
 from .window import Entry, Kind, Window, reference
+
+logger = logging.getLogger(__name__)
 
 HEADING: Final = (
     "[Recalled by the memory, because the messages above name something in it: what earlier messages of this "
@@ -78,9 +81,17 @@ class AutoRecall:
         self._looked_seq = self._window.last_seq
         room = self._room()
         if room >= _LEAST_TOKENS and fresh:
-            wanted = self._wanted(fresh)
+            wanted = self._wanted_or_nothing(fresh)
             if wanted and (entry := self._entry(wanted, room)) is not None:
                 self._append(entry)
+
+    def _wanted_or_nothing(self, fresh: Sequence[Entry]) -> list[tuple[Record, list[str]]]:
+        """Return what the newest messages ask for; nothing where the store cannot be read: the loop must go on."""
+        try:
+            return self._wanted(fresh)
+        except StorageError as error:
+            logger.warning("error=%s | nothing recalled", type(error).__name__)
+            return []
 
     def begin_like(self, other: AutoRecall) -> None:
         """Know what another line of the conversation has recalled, as far as it stands in this one too."""

@@ -174,9 +174,9 @@ class MemoryConfig:
     summary_timeout_seconds: float = 60.0
     """How long one summary request may take before the next kind of summary is tried."""
 
-    session_db: str | None = None
+    session_db: str | None = field(default=None, repr=False)
     """Where the conversation is kept from its first message on: a file, or a `postgresql://` address. None: nowhere,
-    unless a store is given. `~` is the home directory."""
+    unless a store is given. `~` is the home directory. Not shown: an address may hold a password."""
 
     session_required: bool = False
     """Raise when the session cannot be written. False: the loop goes on in memory, with a warning and an event."""

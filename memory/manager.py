@@ -19,7 +19,7 @@ from .cycle import CompressionCycle
 from .dialects import DIALECTS, dialect_named
 from .embedding import adrive_embedding, drive_embedding
 from .errors import ConfigError, HistoryError, MessageError, StorageError
-from .events import Compressed, Event
+from .events import Event
 from .history import Standing
 from .intake import Intake
 from .llm import Result, Work, adrive, drive
@@ -36,6 +36,7 @@ from .starting import astart, start
 from .stats import spending
 from .strategies import Plan, Strategy
 from .summarize import Summarizer
+from .telling import Teller
 from .tokens import TiktokenCounter, TokenCounter
 from .tracker import TokenTracker
 from .usage import Usage, carried_usage, read_model, read_usage
@@ -121,6 +122,9 @@ class MemoryManager:
         if opened is not None:
             opening.refuse_archive(archive)
             archive = opened.archive
+        if compressor is not None and opened is not None:
+            # Another one of the same kind: the caller's own may serve other conversations, each with its archive.
+            compressor = compressor.over(opened.archive)
         self._compressor = compressor or WorkingMemoryCompressor(
             llm,
             self.config,
@@ -129,8 +133,6 @@ class MemoryManager:
             counter=counter or TiktokenCounter(self._model),
             archive=archive,
         )
-        if opened is not None:  # also where the compressor is the caller's own, with an archive that would be another
-            self._compressor.archive = opened.archive
         self.archive: Archive = self._compressor.archive
         if len(self.archive):
             raise ConfigError(
@@ -140,13 +142,14 @@ class MemoryManager:
         self._counter: TokenCounter = self._compressor.counter
         self._size = RequestSize(self._counter)
         self._size.set_beside(system, tools)
+        teller = Teller(on_event)
         self._accounts = Accounts(
             self.tracker,
             self._size,
             self._counter,
             model=self._model,
             limit_usd=self.config.max_cost_dollars,
-            on_over_budget=self._emit,
+            on_over_budget=teller.tell,
             clock=clock,
         )
         self._on_event = on_event
@@ -154,7 +157,7 @@ class MemoryManager:
         default = known or DIALECTS["openai_chat"]
         self._window = Window(splits_responses=default.splits_responses)
         self._cycle = CompressionCycle(
-            self.config, self._window, self._compressor, self._size, self._accounts, dialect=default, emit=self._emit
+            self.config, self._window, self._compressor, self._size, self._accounts, dialect=default, emit=teller.tell
         )
         self._intake = Intake(
             self._window,
@@ -169,12 +172,13 @@ class MemoryManager:
         )
         self.short_term = self._intake.recent.short_term
         self._auto_recall = AutoRecall(
-            self.config, self._window, self.archive, self._intake, self._cycle, self._counter, emit=self._emit
+            self.config, self._window, self.archive, self._intake, self._cycle, self._counter, emit=teller.tell
         )
         self._recall = Recall(self.config, self.archive, self._window, self._counter, self.tracker, embedder=embedder)
         self._session: SessionRecorder | None = None
+        self._was_closed = False
         if opened is not None:
-            self._attach(opened)
+            self._attach(opened, teller)
 
     @classmethod
     def resume(
@@ -212,13 +216,25 @@ class MemoryManager:
         assert opened.saved is not None
         try:
             kept, kept_model = opening.settings_of(opened.saved)
+            if options.get("compressor") is None:  # a compressor brings its own
+                config = config or kept
             name = opened.saved.info.heading.dialect
-            return cls(config or kept, llm, dialect=name, model=model or kept_model, store=opened, **options)
+            memory = cls(config, llm, dialect=name, model=model or kept_model, store=opened, **options)
+            memory._change_beside(model, options)
         except BaseException:
             opening.give_up(opened)
             raise
+        return memory
 
-    def _attach(self, opened: Opened) -> None:
+    def _change_beside(self, model: str | None, options: Mapping[str, Any]) -> None:
+        """Let what was given to `resume` count in place of what the session had."""
+        if model is not None:
+            self._accounts.ledger.model = model
+        if options.keys() & {"system", "tools"}:
+            system, tools = self._size.beside
+            self.set_fixed(system=options.get("system", system), tools=options.get("tools", tools))
+
+    def _attach(self, opened: Opened, teller: Teller) -> None:
         parts = Parts(
             window=self._window,
             intake=self._intake,
@@ -227,7 +243,7 @@ class MemoryManager:
             cycle=self._cycle,
             recall=self._auto_recall,
         )
-        self._session = opened.attach(parts, self.config, self._emit)
+        self._session = opened.attach(parts, self.config, teller.tell)
         self._intake.journal = self._session.news
         # Whoever drops a memory without closing it leaves nothing unsaved, but its session would stay taken.
         self._released = weakref.finalize(self, opening.give_up, opened)
@@ -504,7 +520,7 @@ class MemoryManager:
             self._session.news.note_layout("undo")
         self._save()
 
-    def branch(self, at: object | None = None, *, title: str | None = None) -> MemoryManager:
+    def branch(self, at: object | None = None, *, title: str | None = None) -> Self:
         """Begin a second line of the conversation. This one goes on unchanged; what is common is shared.
 
         The new memory has the context that stood when a message was the newest one, and its own books from there on.
@@ -515,13 +531,15 @@ class MemoryManager:
             title: What lists of sessions call it; None: as this one.
 
         Raises:
-            HistoryError: There is no such message in this line.
+            HistoryError: There is no such message in this line, or its session was closed.
             StorageError: This line or the new one cannot be written.
         """
+        if self._was_closed:
+            raise HistoryError("this memory was closed; resume its session and branch from there")
         seq = self._window.last_seq if at is None else self._seq_of(at)
         entries, standing = self._cycle.results.history.entries_at(seq, self._window.entries)
         opened = None if self._session is None else self._open_branch(self._session, seq, title)
-        memory = MemoryManager(
+        memory = type(self)(
             dialect=self.dialect,
             model=self._model,
             compressor=self._compressor.over(opened.archive if opened is not None else InMemoryArchive()),
@@ -548,6 +566,7 @@ class MemoryManager:
     def _begin_at(self, seq: int, entries: Sequence[Entry], standing: Standing, origin: MemoryManager) -> None:
         """Have the state that another memory had when a message was the newest one; only its books begin anew."""
         self._intake.begin_at(seq, entries, origin._intake)
+        self._window.pin_like(origin._window)
         self._size.restore(origin._size.state(), *origin._size.beside)
         self._cycle.begin_like(origin._cycle, standing)
         self._auto_recall.begin_like(origin._auto_recall)
@@ -582,6 +601,7 @@ class MemoryManager:
         session, self._session = self._session, None
         if session is None:
             return
+        self._was_closed = True
         self._intake.journal = None
         self._released.detach()
         try:
@@ -738,21 +758,6 @@ class MemoryManager:
             return self._find(message).seq
         except MessageError as error:
             raise HistoryError(f"{error}; a message that left the context is named by its reference") from error
-
-    # --- Telling ------------------------------------------------------------------------------------------------------
-
-    def _emit(self, event: Event) -> None:
-        if isinstance(event, Compressed):
-            logger.info(
-                "trigger=%s strategy=%s method=%s refs=%s-%s tokens=%d->%d | compressed",
-                *(event.trigger, event.strategy, event.method, event.first_ref, event.last_ref),
-                *(event.tokens_before, event.tokens_after),
-            )
-        if self._on_event is not None:
-            try:
-                self._on_event(event)
-            except Exception as error:  # noqa: BLE001 - an observer's failure must not stop the loop it observes
-                logger.warning("event=%s error=%s | on_event raised", type(event).__name__, type(error).__name__)
 
 
 _ENDING_SECONDS = 1.0

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 
 from .dialects import DIALECTS, detect
+from .errors import ConfigError
 from .messages import Dialect, DialectName, Fit, Reading, Wire
 from .models import Family, family_of
 from .native import to_wire, unwrap
@@ -95,6 +96,7 @@ class TokenTracker:
         self._by_purpose = _no_purposes()
         self._by_model: dict[str, Totals] = {}
         self._changed_from = 0
+        self._session_id: str | None = None
         self._counters: dict[tuple[str | None, str | None], TiktokenCounter] = {}
 
     def count_message_tokens(self, message: object, provider: str | None = None, model: str | None = None) -> int:
@@ -192,6 +194,19 @@ class TokenTracker:
         """Return where in `calls` this very entry stands. O(calls since), usually none."""
         return next(i for i in range(len(self.calls) - 1, -1, -1) if self.calls[i] is call)
 
+    def keep_in(self, session_id: str) -> None:
+        """Take note of the session in which the calls are kept.
+
+        Raises:
+            ConfigError: They are kept in another one: the calls of two conversations cannot be told apart later.
+        """
+        if self._session_id not in (None, session_id):
+            raise ConfigError(
+                "this tracker has the calls of another session; give each memory that is kept a tracker of its own",
+                field="tracker",
+            )
+        self._session_id = session_id
+
     def take_changed(self) -> int:
         """Return the index of the first call that is new or was amended since this was last asked."""
         first, self._changed_from = self._changed_from, len(self.calls)
@@ -204,7 +219,7 @@ class TokenTracker:
     def emptied(self) -> Self:
         """Return a tracker with the same prices and no calls."""
         fresh = copy.copy(self)
-        fresh.calls, fresh._changed_from = [], 0
+        fresh.calls, fresh._changed_from, fresh._session_id = [], 0, None
         fresh._all, fresh._by_purpose, fresh._by_model = Totals(), _no_purposes(), {}
         return fresh
 

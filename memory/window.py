@@ -313,6 +313,11 @@ class Window:
             del self._pinned_before[found]
             self._pinned.add(entry.seq)
 
+    def pin_like(self, other: Window) -> None:
+        """Pin what stands here and is pinned in another window of the same log."""
+        self._pinned |= other._pinned & {entry.seq for entry in self.entries}
+        self.version += 1
+
     def unpin(self, entry: Entry) -> None:
         """Let plans take the entry out again."""
         self._pinned.discard(entry.seq)

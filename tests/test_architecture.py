@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("memory", "config", "agent")
 
 LEVELS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "models", "events", "catalogue", "patterns"}),
+    frozenset({"errors", "models", "events", "catalogue", "patterns", "telling"}),
     frozenset({"messages", "config", "usage", "refusals", "following", "limits"}),
     frozenset({"attachments", "native", "llm", "asking", "started", "starting", "later"}),
     frozenset({"dialects"}),

@@ -47,7 +47,10 @@ class Opened:
 
     def attach(self, parts: Parts, config: MemoryConfig, emit: Callable[[Event], None]) -> SessionRecorder:
         """Put a memory that was just made in the session's state, and return what writes it from now on."""
-        written = Written()
+        written, tracker = Written(), parts.accounts.tracker
+        tracker.keep_in(self.session_id)
+        if self.saved is not None and tracker.calls:
+            raise ConfigError("a session is resumed with a tracker that has no calls yet", field="tracker")
         if self.saved is not None:
             written = restore(parts, self.archive, self.shelf, self.saved, self.store)
         news = News(
@@ -111,7 +114,7 @@ def begin(
         title=title or "",
         begins=NewSession(
             created_at=time.time(),
-            config=dumped({"memory": config.given(), "model": model}),
+            config=dumped({"memory": _kept(config), "model": model}),
             parent_id=parent_id,
             parent_seq=parent_seq,
         ),
@@ -127,7 +130,12 @@ def go_on(session: str, store: SessionStore | None, config: MemoryConfig | None,
     """
     place = store or open_store(config.session_db if config is not None else None)
     owner = new_owner()
-    saved = place.acquire(place.find(session).id, owner, takes_over=takes_over)
+    try:
+        saved = place.acquire(place.find(session).id, owner, takes_over=takes_over)
+    except SessionError:
+        if store is None:
+            place.close()
+        raise
     name = saved.info.heading.dialect
     shelf = Shelf(place, saved.info.id, dialect_named(name) if name else DIALECTS["openai_chat"])
     return Opened(
@@ -139,6 +147,11 @@ def go_on(session: str, store: SessionStore | None, config: MemoryConfig | None,
         shelf=shelf,
         saved=saved,
     )
+
+
+def _kept(config: MemoryConfig) -> dict[str, Any]:
+    """Return the settings as they are kept with a session: not where that is, for the address may hold a password."""
+    return {name: value for name, value in config.given().items() if name != "session_db"}
 
 
 def settings_of(saved: Saved) -> tuple[MemoryConfig, str | None]:
