@@ -9,7 +9,9 @@ import os
 import resource
 import sqlite3
 import threading
-from collections.abc import Iterator
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -261,6 +263,45 @@ def test_a_memory_that_is_dropped_gives_its_session_up(run: Run) -> None:
     path, run.memory = run.path, MemoryManager()
     gc.collect()
     MemoryManager.resume(store=SqliteSessionStore(path)).close()
+
+
+# --- Forks ------------------------------------------------------------------------------------------------------------
+
+
+def in_child(action: Callable[[], object]) -> bool:
+    """Run an action in a forked child that then exits as processes do; return whether that went well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of other threads; they do nothing here
+        child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    try:
+        action()
+        weakref.finalize._exitfunc()  # type: ignore[attr-defined]  # what the interpreter runs at its end
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def test_a_forked_child_is_refused_and_its_parent_goes_on(run: Run) -> None:
+    def write() -> None:
+        with pytest.raises(SessionInUseError):
+            run.add()
+        with pytest.raises(SessionInUseError):
+            run.memory.close()
+
+    assert in_child(write)
+    run.add()
+    assert run.is_saved
+    assert run.saved() == [1, 2]
+
+
+@pytest.mark.parametrize("ending", [lambda run: None, lambda run: run.memory.close()], ids=["exit", "close"])
+def test_a_forked_child_that_ends_leaves_the_session_to_its_parent(ending: Callable[[Run], None], run: Run) -> None:
+    assert in_child(lambda: ending(run))
+    run.add()
+    assert run.is_saved
+    assert run.saved() == [1, 2]
 
 
 # --- Cancelling -------------------------------------------------------------------------------------------------------

@@ -35,6 +35,11 @@ def is_alive(owner: Owner, *, lease_until: float, now: float) -> bool:
     return now < lease_until
 
 
+def is_of_this_process(owner: Owner) -> bool:
+    """Return whether this process is the owner's, and not a child that was forked from it."""
+    return owner.process_id == os.getpid()
+
+
 def in_use(session_id: str, owner: Owner) -> SessionInUseError:
     """Return the error for whoever is not the owner."""
     return SessionInUseError(session_id, host=owner.host, process_id=owner.process_id)

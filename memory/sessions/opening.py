@@ -18,7 +18,7 @@ from ..events import Event
 from ..messages import Dialect
 from .archive import SessionArchive
 from .encoding import dumped, loaded
-from .lease import new_owner
+from .lease import is_of_this_process, new_owner
 from .news import News, Written
 from .parts import Parts
 from .recorder import SessionRecorder
@@ -165,7 +165,11 @@ def give_up(opened: Opened) -> None:
 
     It may be collected in the middle of any call of the store. To use the store there once more would end the
     transaction that is under way, so another thread waits for that.
+
+    In a child that was forked nothing happens: the session is its parent's, who goes on with it.
     """
+    if not is_of_this_process(opened.owner):
+        return
     thread = Thread(target=_release, args=(opened,), name="aloop-release", daemon=True)
     try:
         thread.start()

@@ -30,6 +30,11 @@ _READ_ONLY = (
 _LOCKED = (StorageLockedError, "was kept locked by somebody else for too long, or let a statement run out of its time")
 _UNREACHABLE = (StorageUnreachableError, "cannot be reached, or refused us")
 _CORRUPT = (CorruptStorageError, "is damaged, or its tables are not ours")
+_TAKEN = (
+    CorruptStorageError,
+    "has another message of that number already: somebody wrote in the name of the session's owner, such as a copy of "
+    "the process; branch from what is there",
+)
 _UNKNOWN = (StorageError, "failed")
 
 _MEANINGS: Final[dict[str, tuple[type[StorageError], str]]] = {
@@ -48,6 +53,7 @@ _MEANINGS: Final[dict[str, tuple[type[StorageError], str]]] = {
     "08": _UNREACHABLE,  # connection_exception
     "28": _UNREACHABLE,  # invalid_authorization_specification
     "3D000": _UNREACHABLE,  # invalid_catalog_name: no such database
+    "23502": _TAKEN,  # not_null_violation: what `postgres_turns` makes of a message whose number another one has
     "XX001": _CORRUPT,  # data_corrupted
     "XX002": _CORRUPT,  # index_corrupted
     "3F000": _CORRUPT,  # invalid_schema_name

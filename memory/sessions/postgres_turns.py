@@ -179,7 +179,14 @@ _HEAD: Final = f"""
     WHERE id = %(id)s AND owner_token = %(owner_token)s AND NOT is_deleted
 """
 _BLOBS: Final = _insert("blobs", ["digest", "content"], _FIRST_WINS)
-_MESSAGES: Final = _insert("messages", ["session_id", *columns_of(StoredMessage)], _FIRST_WINS)
+# A turn may come twice. Another message of the same number breaks a rule of the table, so that the turn is refused
+# without a round trip of its own; `shown` is emptied too, as the server's error quotes the row.
+_MESSAGES: Final = _insert(
+    "messages",
+    ["session_id", *columns_of(StoredMessage)],
+    "ON CONFLICT (session_id, seq) DO UPDATE SET body = NULL, shown = NULL "
+    "WHERE messages.body IS DISTINCT FROM excluded.body",
+)
 _CALLS: Final = _insert("calls", ["session_id", *columns_of(StoredCall)], _newest_wins(columns_of(StoredCall)))
 _COMPRESSIONS: Final = _insert("compressions", ["session_id", *columns_of(StoredCompression)], _FIRST_WINS)
 _LAYOUTS: Final = _insert(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ..errors import StorageError, UnknownSessionError
 from ..events import Event, SaveFailed, SaveRecovered
+from .lease import in_use, is_of_this_process
 from .news import News, Pending
 from .store import SessionStore
 
@@ -96,7 +97,7 @@ class SessionRecorder:
             StorageError: It cannot be written. What is not in the store then is lost with this process.
         """
         self.settle()
-        if self.news.begins is None:
+        if self.news.begins is None and is_of_this_process(self.news.owner):
             self.store.release(self.news.session_id, self.news.owner)
 
     def _begin_writing(self, pending: Pending) -> None:
@@ -123,6 +124,7 @@ class SessionRecorder:
 
     def _write(self, pending: Pending) -> StorageError | None:
         try:
+            self._refuse_fork()
             self.store.save(pending.turn)
         except StorageError as error:
             return error
@@ -132,6 +134,11 @@ class SessionRecorder:
             self.news.note_failed(pending)
             raise
         return None
+
+    def _refuse_fork(self) -> None:
+        """Raise in a child that was forked: the session is still its parent's, whose token it has."""
+        if not is_of_this_process(self.news.owner):
+            raise in_use(self.news.session_id, self.news.owner)
 
     def _pending(self) -> Pending | None:
         is_waiting = self.problem is not None and self._clock() < self._retry_at

@@ -9,7 +9,7 @@ from ..errors import CorruptStorageError, SessionError
 from .encoding import dumped, storable
 from .lease import LEASE_SECONDS, in_use, is_alive
 from .sqlite_blobs import put_blobs, use_blobs, use_other_blobs
-from .sqlite_reading import key_of, owner_of, saved, unknown
+from .sqlite_reading import key_of, owner_of, picked, saved, unknown
 from .values import Owner, Saved, StoredCall, StoredCompression, StoredLayout, StoredMessage, Turn
 
 
@@ -130,8 +130,21 @@ _ADD_COMPRESSION = "INSERT OR IGNORE INTO compressions VALUES (?, ?, ?, ?, ?, ?,
 
 
 def _add_messages(connection: sqlite3.Connection, session: int, messages: Sequence[StoredMessage]) -> None:
-    connection.executemany(_ADD_MESSAGE, [_message(session, one) for one in messages])
+    added = connection.executemany(_ADD_MESSAGE, [_message(session, one) for one in messages])
+    if added.rowcount < len(messages):
+        _refuse_others(connection, session, messages)
     use_blobs(connection, session, messages)
+
+
+def _refuse_others(connection: sqlite3.Connection, session: int, messages: Sequence[StoredMessage]) -> None:
+    """Raise where other messages have these numbers; the same ones are a turn that is written again."""
+    wanted = {one.seq: one.body for one in messages}
+    for stored in picked(connection, session, list(wanted)):
+        if stored.body != wanted[stored.seq]:
+            raise CorruptStorageError(
+                f"the session has another message {stored.seq} already: somebody wrote to it in the name of its owner, "
+                "such as a copy of the process. Branch from what is there; nothing was written"
+            )
 
 
 def _put_layout(connection: sqlite3.Connection, session: int, layout: StoredLayout) -> None:

@@ -41,6 +41,7 @@ class SessionStore(Protocol):
 
         Raises:
             SessionInUseError: The session belongs to another owner by now.
+            CorruptStorageError: Another message has the number of one of these.
             UnknownSessionError: It was deleted.
         """
         ...

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeAlias
 
-from ..errors import SessionError, SessionInUseError, UnknownSessionError
+from ..errors import CorruptStorageError, SessionError, SessionInUseError, UnknownSessionError
 from ..sessions.lease import new_owner
 from ..sessions.store import SessionStore
 from .session_turns import Writer, call, compression, everything, layout, owner_elsewhere, raised
@@ -83,6 +83,18 @@ class OwnershipContract:
             store.save(turn)
 
             assert everything(store, "a1") == before
+
+    def test_another_message_of_a_known_number_is_refused(self, make_store: MakeStore) -> None:
+        store = make_store()
+        writer = Writer(store, "a1")
+        writer.write("one")
+        copy = replace(writer)
+        writer.write("two", "three")
+        before = everything(store, "a1")
+
+        raised(CorruptStorageError, lambda: copy.write("two", "another", "four", state='{"new":true}'))
+
+        assert everything(store, "a1") == before, "of a refused turn nothing is written"
 
     def test_a_turn_without_messages_is_one_too(self, make_store: MakeStore) -> None:
         store = make_store()
