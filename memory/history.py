@@ -105,8 +105,9 @@ class History:
 
     def pop(self) -> Change:
         """Take the newest compression out of the history: it was taken back."""
+        newest = self._all().pop()
         self._length -= 1
-        return self._all().pop()
+        return newest
 
     def entries_at(self, seq: int, now: Sequence[Entry]) -> tuple[list[Entry], Standing]:
         """Return the window as it stood when a message was the newest one, and what was known of it.
@@ -128,8 +129,8 @@ class History:
 
     def _all(self) -> list[Change]:
         if self._earlier is not None:
-            earlier, self._earlier = self._earlier, None
-            self._changes[:0] = earlier()
+            self._changes[:0] = self._earlier()
+            self._earlier = None  # only now: where a store cannot be read, it is asked again the next time
         return self._changes
 
 
