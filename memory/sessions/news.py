@@ -168,12 +168,15 @@ class News:
         )
 
     def _pages(self, changes: Sequence[Change]) -> _Pages:
-        """Lay out the window after each new compression, and as it stands where that does not follow from these."""
+        """Lay out the window after each new compression, and as it stands where that does not follow from these.
+
+        Where anything else happened besides, nobody knows between which two: then each is laid out as it began, too.
+        """
         window, results = self._parts.window, self._parts.cycle.results
         pages = _Pages(self._digests, number=self._written.layout_number, is_edit=self._written.layout_is_edit)
         edits, count = window.edit_count - self._written.edit_count, len(results.history)
         for undoable, change in enumerate(changes, start=count - len(changes)):
-            if edits > len(changes) and change is changes[0]:
+            if edits > len(changes):
                 pages.add(self._layout(change.before, change.standing_before, undoable), change.last_seq, "edit")
             pages.add(self._layout(change.after, change.standing_after, undoable + 1), change.last_seq, "compression")
         if edits != len(changes) or self._parts.size.beside != self._written.beside or self._reason != "edit":
