@@ -18,7 +18,7 @@ from .config import MemoryConfig
 from .cycle import CompressionCycle
 from .dialects import DIALECTS, dialect_named
 from .embedding import adrive_embedding, drive_embedding
-from .errors import ConfigError, HistoryError, MessageError, StorageError
+from .errors import ConfigError, HistoryError, MessageError, SessionError, StorageError
 from .events import Event
 from .history import Standing
 from .intake import Intake
@@ -245,8 +245,8 @@ class MemoryManager:
         )
         self._session = opened.attach(parts, self.config, teller.tell)
         self._intake.journal = self._session.news
-        # Whoever drops a memory without closing it leaves nothing unsaved, but its session would stay taken.
-        self._released = weakref.finalize(self, opening.give_up, opened)
+        # Whoever drops a memory without closing it leaves its session taken, and what the store could not take yet.
+        self._released = weakref.finalize(self, opening.give_up, opened, self._session.rest)
         self._closes_store = opened.is_own
 
     # --- One turn -----------------------------------------------------------------------------------------------------
@@ -357,6 +357,8 @@ class MemoryManager:
             MessageError: No token counts are found in it, or they cannot be true.
         """
         self._accounts.report(_required_usage(usage), usage, model or read_model(usage))
+        if self._session is not None:
+            self._session.save_soon()
 
     # --- Looking and steering -----------------------------------------------------------------------------------------
 
@@ -596,19 +598,26 @@ class MemoryManager:
         `session_db`, is closed with it.
 
         Raises:
-            StorageError: It cannot be written; what is not in the store is lost with this process.
+            StorageError: It cannot be written. Nothing was given up: close it again when the store can take the rest.
+            SessionInUseError: Another memory took the session over, which has it from now on.
         """
-        session, self._session = self._session, None
+        session = self._session
         if session is None:
             return
-        self._was_closed = True
-        self._intake.journal = None
-        self._released.detach()
         try:
             session.close()
-        finally:
-            if self._closes_store:
-                session.store.close()
+        except StorageError:
+            raise
+        except SessionError:
+            self._let_go(session)
+            raise
+        self._let_go(session)
+
+    def _let_go(self, session: SessionRecorder) -> None:
+        self._session, self._intake.journal, self._was_closed = None, None, True
+        self._released.detach()
+        if self._closes_store:
+            session.store.close()
 
     def __enter__(self) -> Self:
         return self

@@ -265,6 +265,60 @@ def test_a_memory_that_is_dropped_gives_its_session_up(run: Run) -> None:
     MemoryManager.resume(store=SqliteSessionStore(path)).close()
 
 
+# --- Letting go -------------------------------------------------------------------------------------------------------
+
+
+def test_a_close_that_fails_can_be_repeated(run: Run) -> None:
+    with locked(run):
+        run.add()
+        for _ in range(2):
+            with pytest.raises(StorageLockedError):
+                run.memory.close()
+        assert run.unsaved_count == 1
+    run.memory.close()
+    assert MemoryManager.resume(store=SqliteSessionStore(run.path)).messages == run.memory.messages
+
+
+def test_what_a_memory_could_not_save_is_saved_when_it_is_dropped(run: Run) -> None:
+    with locked(run):
+        run.add()
+    run.add()
+    messages, run.memory = run.memory.messages, MemoryManager()
+    gc.collect()
+    assert MemoryManager.resume(store=SqliteSessionStore(run.path)).messages == messages
+
+
+class FullStore(SqliteSessionStore):
+    """A store that takes no turn while it is full."""
+
+    is_full = False
+
+    def save(self, turn: Turn) -> None:
+        if self.is_full:
+            raise StorageFullError("full")
+        super().save(turn)
+
+
+def test_a_dropped_memory_that_cannot_save_gives_its_session_up_all_the_same(tmp_path: Path) -> None:
+    store = FullStore(tmp_path / "sessions.db")
+    memory = MemoryManager(store=store)
+    memory.add_message_sync({"role": "user", "content": "one"})
+    store.is_full = True
+    memory.add_message_sync({"role": "user", "content": "two"})
+    del memory
+    gc.collect()
+    assert len(MemoryManager.resume(store=store).messages) == 1
+
+
+def test_usage_that_is_reported_after_its_answer_is_kept(run: Run) -> None:
+    run.memory.get_context_for_llm()
+    run.memory.add_message_sync({"role": "assistant", "content": "done"})
+    run.memory.record_usage({"input": 1_234, "output": 99})
+    stats, run.memory = run.memory.get_stats(), MemoryManager()
+    gc.collect()
+    assert MemoryManager.resume(store=SqliteSessionStore(run.path)).get_stats() == stats
+
+
 # --- Forks ------------------------------------------------------------------------------------------------------------
 
 

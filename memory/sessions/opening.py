@@ -21,7 +21,7 @@ from .encoding import dumped, loaded
 from .lease import is_of_this_process, new_owner
 from .news import News, Written
 from .parts import Parts
-from .recorder import SessionRecorder
+from .recorder import Rest, SessionRecorder
 from .resuming import restore
 from .shelf import Shelf
 from .sqlite import SqliteSessionStore
@@ -160,8 +160,10 @@ def settings_of(saved: Saved) -> tuple[MemoryConfig, str | None]:
     return MemoryConfig.from_given(value.get("memory", {})), value.get("model")
 
 
-def give_up(opened: Opened) -> None:
+def give_up(opened: Opened, rest: Rest | None = None) -> None:
     """Let others have a session, whatever state its store is in: for a memory that ended without being closed.
+
+    What its store could not take, it is given once more.
 
     It may be collected in the middle of any call of the store. To use the store there once more would end the
     transaction that is under way, so another thread waits for that.
@@ -170,11 +172,11 @@ def give_up(opened: Opened) -> None:
     """
     if not is_of_this_process(opened.owner):
         return
-    thread = Thread(target=_release, args=(opened,), name="aloop-release", daemon=True)
+    thread = Thread(target=_release, args=(opened, rest), name="aloop-release", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # the interpreter is about to end, so nothing is under way
-        _release(opened)
+        _release(opened, rest)
     else:
         thread.join(_RELEASING_SECONDS)
 
@@ -183,7 +185,10 @@ _RELEASING_SECONDS = 0.2
 """How long a release is waited for: where nothing is in the way, whoever comes next finds the session free."""
 
 
-def _release(opened: Opened) -> None:
+def _release(opened: Opened, rest: Rest | None) -> None:
+    if rest is not None and rest.turn is not None:
+        with suppress(SessionError):
+            opened.store.save(rest.turn)
     with suppress(SessionError):
         opened.store.release(opened.session_id, opened.owner)
         if opened.is_own:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from ..errors import StorageError, UnknownSessionError
+from ..errors import MessageError, StorageError, UnknownSessionError
 from ..events import Event, SaveFailed, SaveRecovered
 from .lease import in_use, is_of_this_process
 from .news import News, Pending
 from .store import SessionStore
+from .values import Turn
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class SessionRecorder:
         self.news = news
         self.problem: StorageError | None = None
         """Why the newest turns are in memory only; None where all is well."""
+        self.rest = Rest()
         self._is_required = is_required
         self._emit = emit
         self._clock = clock
@@ -79,6 +81,19 @@ class SessionRecorder:
             self._begin_writing(pending)
             await self._wait_for_writing()
 
+    def save_soon(self) -> None:
+        """Write what is new like `save`. Where an event loop runs, a store that is elsewhere is not waited for.
+
+        What is new while an earlier turn is being written goes with the next one.
+        """
+        if not (self.store.is_remote and _is_in_event_loop()):
+            self.save()
+        elif self._writing is None or self._writing.outcome.done():
+            self._finish_writing()
+            pending = self._pending()
+            if pending is not None:
+                self._begin_writing(pending)
+
     def settle(self) -> None:
         """Write what is new now, however lately the store failed.
 
@@ -94,7 +109,7 @@ class SessionRecorder:
         """Write what is left, and give the session up for others.
 
         Raises:
-            StorageError: It cannot be written. What is not in the store then is lost with this process.
+            StorageError: It cannot be written. The session stays this memory's, so that this can be tried again.
         """
         self.settle()
         if self.news.begins is None and is_of_this_process(self.news.owner):
@@ -103,15 +118,22 @@ class SessionRecorder:
     def _begin_writing(self, pending: Pending) -> None:
         import asyncio
 
-        self._writing = writing = _Writing(pending=pending)
-        asyncio.get_running_loop().run_in_executor(None, lambda: writing.run(self._write))
+        writing = _Writing(pending=pending)
+        try:
+            asyncio.get_running_loop().run_in_executor(None, lambda: writing.run(self._write))
+        except RuntimeError:  # the loop is about to end, and its threads take no more work
+            self._conclude(pending, self._write(pending))
+        else:
+            self._writing = writing
 
     async def _wait_for_writing(self) -> None:
+        """Wait until nothing is being written. Of several who wait for a turn, the first to wake takes note of it."""
         import asyncio
 
-        if self._writing is not None:
-            await asyncio.wait([asyncio.wrap_future(self._writing.outcome)])
-            self._finish_writing()
+        while (writing := self._writing) is not None:
+            await asyncio.wait([asyncio.wrap_future(writing.outcome)])
+            if writing is self._writing:
+                self._finish_writing()
 
     def _finish_writing(self) -> None:
         """Take note of what a thread wrote; wait for it, where the caller that began it was cancelled.
@@ -119,7 +141,7 @@ class SessionRecorder:
         One turn is written after the other: an older state must never take the place of a newer one.
         """
         writing, self._writing = self._writing, None
-        if writing is not None:
+        if writing is not None and is_of_this_process(self.news.owner):  # threads do not come along into a child
             self._conclude(writing.pending, writing.outcome.result())
 
     def _write(self, pending: Pending) -> StorageError | None:
@@ -131,7 +153,7 @@ class SessionRecorder:
         except UnknownSessionError as error:  # deleted, or its file was: the loop goes on here too
             return StorageError(f"{error}. What was written of it is gone, and nothing more can be")
         except BaseException:
-            self.news.note_failed(pending)
+            self._put_back(pending)
             raise
         return None
 
@@ -142,14 +164,28 @@ class SessionRecorder:
 
     def _pending(self) -> Pending | None:
         is_waiting = self.problem is not None and self._clock() < self._retry_at
-        return None if is_waiting else self.news.turn()
+        try:
+            pending = self.news.turn()
+        except MessageError as error:  # something was put into a message after it was added
+            if not is_waiting:
+                self._fail(StorageError(f"what is new cannot be kept: {error}"))
+            return None
+        if pending is None or not is_waiting:
+            return pending
+        self._put_back(pending)
+        return None
+
+    def _put_back(self, pending: Pending) -> None:
+        self.news.note_failed(pending)
+        self.rest.turn = pending.turn
 
     def _conclude(self, pending: Pending, failure: StorageError | None) -> None:
         if failure is None:
+            self.rest.turn = None
             self.news.note_written(pending)
             self._recover(len(pending.turn.messages))
         else:
-            self.news.note_failed(pending)
+            self._put_back(pending)
             self._fail(failure)
 
     def _recover(self, saved_count: int) -> None:
@@ -173,6 +209,13 @@ class SessionRecorder:
             raise error
 
 
+@dataclass(slots=True)
+class Rest:
+    """What the store lacks, for whoever lets go of a memory that was dropped: it knows nothing of that memory."""
+
+    turn: Turn | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Writing:
     """A turn that a thread writes."""
@@ -185,6 +228,16 @@ class _Writing:
             self.outcome.set_result(write(self.pending))
         except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
             self.outcome.set_exception(error)
+
+
+def _is_in_event_loop() -> bool:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 _FIRST_WAIT_SECONDS = 1.0
