@@ -12,7 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +238,21 @@ def test_what_happens_while_the_store_fails_can_be_taken_back(run: Run) -> None:
     assert again.messages == run.memory.messages
 
 
+# --- Damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seq", [1, 3, 6])
+def test_a_session_that_misses_a_message_is_not_resumed_without_it(seq: int, run: Run) -> None:
+    for _ in range(5):
+        run.add()
+    run.memory.close()
+    run.store.close()
+    with closing(sqlite3.connect(run.path, isolation_level=None)) as other:
+        other.execute("DELETE FROM messages WHERE seq = ?", (seq,))
+    with pytest.raises(CorruptStorageError, match=f"r{seq}"):
+        MemoryManager.resume(store=SqliteSessionStore(run.path))
+
+
 # --- Two owners -------------------------------------------------------------------------------------------------------
 
 
@@ -401,6 +416,51 @@ async def test_a_cancelled_turn_is_written_and_the_next_one_behind_it(next_call:
     resumed = MemoryManager.resume(session, store=SqliteSessionStore(tmp_path / "sessions.db"))
     assert [message["content"] for message in resumed.messages] == ["one", "two"][: len(resumed.messages)]
     assert len(resumed.messages) == (1 if next_call == "close" else 2)
+
+
+class AskingStore(SqliteSessionStore):
+    """A store that is far away, and gets its answers from the event loop that waits for it."""
+
+    is_remote = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.loop = asyncio.get_running_loop()
+
+    def save(self, turn: Turn) -> None:
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(2)
+        super().save(turn)
+
+
+async def test_several_turns_at_once_leave_the_event_loop_free(tmp_path: Path) -> None:
+    store = AskingStore(tmp_path / "sessions.db")
+    memory = MemoryManager(store=store)
+    await asyncio.gather(*(memory.add_message({"role": "user", "content": name}) for name in "abcd"))
+    assert memory.get_stats()["unsaved_count"] == 0
+    assert [one.seq for one in store.messages(memory.session_id or "")] == [1, 2, 3, 4]
+    memory.close()
+
+
+async def test_reported_usage_leaves_the_event_loop_free(tmp_path: Path) -> None:
+    store = AskingStore(tmp_path / "sessions.db")
+    memory = MemoryManager(store=store)
+    await memory.add_message({"role": "user", "content": "a"})
+    for number in range(3):
+        memory.record_usage({"input": 100 + number, "output": 9})
+    await memory.add_message({"role": "assistant", "content": "b"})
+    assert len(store.calls(memory.session_id or "")) == len(memory.tracker.calls)
+    memory.close()
+
+
+async def test_a_loop_whose_threads_take_no_more_work_still_saves(tmp_path: Path) -> None:
+    store = SlowStore(tmp_path / "sessions.db")
+    store.may_answer.set()
+    memory = MemoryManager(store=store)
+    await memory.add_message({"role": "user", "content": "one"})
+    await asyncio.get_running_loop().shutdown_default_executor()
+    await memory.add_message({"role": "user", "content": "two"})
+    assert memory.get_stats()["unsaved_count"] == 0
+    memory.close()
 
 
 # --- What cannot be kept ----------------------------------------------------------------------------------------------

@@ -79,7 +79,15 @@ class SessionArchive:
         seq = as_number(ref)
         if seq is None:
             raise UnknownReferenceError(f"the archive has no message {ref!r}; references look like 'r17'")
-        return self._records.get(seq) or _record(self._shelf.entry(seq))
+        return self._records.get(seq) or _record(self._kept(seq))
+
+    def _kept(self, seq: int) -> Entry:
+        if seq in self._seqs:
+            return self._shelf.entry(seq)
+        found = self._shelf.find(seq)
+        if found is None:
+            raise UnknownReferenceError(f"the archive has no message {reference(seq)!r}; references look like 'r17'")
+        return found
 
     def search(self, query: str, *, limit: int = 5) -> list[Hit]:
         wanted = Wanted(text=query, limit=limit)

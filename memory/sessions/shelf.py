@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..errors import UnknownReferenceError
+from ..errors import CorruptStorageError
 from ..messages import Dialect
 from ..native import to_wire
 from ..window import Entry, Kind, reference
@@ -26,15 +26,20 @@ class Shelf:
         self._shown: dict[int, Entry] = {}
 
     def entry(self, seq: int) -> Entry:
-        """Return a message as it was added.
+        """Return a message that was added, as it was then.
 
         Raises:
-            UnknownReferenceError: There is none of that number.
+            CorruptStorageError: It is gone.
         """
+        found = self.find(seq)
+        if found is None:
+            raise _gone(seq)
+        return found
+
+    def find(self, seq: int) -> Entry | None:
+        """Return the message of a number, as it was added; None if there is none."""
         self.fetch([seq])
-        if seq not in self._entries:
-            raise UnknownReferenceError(f"the archive has no message {reference(seq)!r}; references look like 'r17'")
-        return self._entries[seq]
+        return self._entries.get(seq)
 
     def fetch(self, seqs: Iterable[int]) -> None:
         """Read several messages at once; what is known already is not read again."""
@@ -43,13 +48,15 @@ class Shelf:
             self._take(self.store.messages_of(self.session_id, missing))
 
     def appended(self, after_seq: int, last_seq: int) -> list[Entry]:
-        """Return what stood in the window for messages when they were appended: mostly the messages themselves."""
-        if last_seq > after_seq:
-            wanted = range(after_seq + 1, last_seq + 1)
-            if not all(seq in self._entries for seq in wanted):
-                self._take(self.store.messages(self.session_id, first_seq=after_seq + 1, last_seq=last_seq))
-            return [self._shown.get(seq) or self._entries[seq] for seq in wanted if seq in self._entries]
-        return []
+        """Return what stood in the window for messages when they were appended: mostly the messages themselves.
+
+        Raises:
+            CorruptStorageError: One of them is gone.
+        """
+        wanted = range(after_seq + 1, last_seq + 1)
+        if not all(seq in self._entries for seq in wanted):
+            self._take(self.store.messages(self.session_id, first_seq=after_seq + 1, last_seq=last_seq))
+        return [self._shown.get(seq) or self.entry(seq) for seq in wanted]
 
     def blob(self, digest: str) -> bytes:
         """Return a blob of the store."""
@@ -69,6 +76,13 @@ class Shelf:
         kind = Kind.RECALLED if stored.is_written else Kind.ORIGINAL
         reading = self.dialect.read(to_wire(message))
         return Entry(seq=stored.seq, message=message, reading=reading, tokens=stored.tokens, kind=kind)
+
+
+def _gone(seq: int) -> CorruptStorageError:
+    return CorruptStorageError(
+        f"the message {reference(seq)} is gone from the store, though its session goes on after it; put a whole copy of "
+        "the store back, or branch from a message before it"
+    )
 
 
 def standing_entry(value: dict[str, Any], shelf: Shelf) -> Entry:
