@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .errors import MessageError
-from .following import unmarked
+from .marks import unmarked
 from .messages import Dialect, Fit, ToolCall
 from .native import like, to_wire
 from .strategies import CHARACTERS_PER_TOKEN, Decision, is_whole, masked_results, placeholder, result_share

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import is_
-from typing import Any
 
-MARKS = frozenset({"cache_control"})
-"""Fields that callers move from message to message with each request. They mark; they are no part of what is said."""
+from .marks import is_same
 
 
 @dataclass(slots=True)
@@ -157,19 +155,3 @@ class Followed:
         self._messages[:0] = [item.message for item in items]
         self._first_seqs[:0] = [item.first_seq for item in items]
         self._log_tokens[:0] = [item.log_tokens for item in items]
-
-
-def is_same(one: object, other: object) -> bool:
-    """Whether two messages say the same: one object, or equal but for the marks that callers move."""
-    return one is other or one == other or (_may_differ_in_marks(one, other) and unmarked(one) == unmarked(other))
-
-
-def unmarked(value: Any) -> Any:
-    """Return a copy of a message without the marks on it and on the parts of its content."""
-    if isinstance(value, Mapping):
-        return {key: unmarked(v) if key == "content" else v for key, v in value.items() if key not in MARKS}
-    return [unmarked(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
-def _may_differ_in_marks(one: object, other: object) -> bool:
-    return isinstance(one, dict) and isinstance(other, dict) and one.get("role") == other.get("role")

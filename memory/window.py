@@ -14,8 +14,9 @@ from enum import StrEnum
 from itertools import chain, pairwise, takewhile
 from typing import Any
 
-from .following import is_same
+from .marks import Mark, is_same, marks_of, with_marks
 from .messages import Reading, ToolCall, ToolResult
+from .native import like, to_wire
 
 
 class Kind(StrEnum):
@@ -225,6 +226,7 @@ class Window:
                 self._context[index] = message
             else:
                 self.entries[index] = replace(entry, original=replace(entry.as_added, message=message))
+        self.has_cache_breakpoint = self.has_cache_breakpoint or any(map(_is_marked, messages.values()))
         self.version += 1
 
     def renew(self, entries: Sequence[Entry]) -> None:
@@ -282,8 +284,12 @@ class Window:
         self.has_cache_breakpoint = any(entry.reading.has_cache_breakpoint for entry in entries)
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed window needs besides its entries, as JSON values."""
-        return {
+        """Return what a resumed window needs besides its entries, as JSON values. O(1); O(entries) where any is marked.
+
+        The log has each message as it was added; marks have moved since, or callers have moved them in place.
+        """
+        marks = {"marks": list(self._marks())} if self.has_cache_breakpoint else {}
+        return marks | {
             "last_seq": self.last_seq,
             "log_tokens": self.log_tokens,
             "has_cache_breakpoint": self.has_cache_breakpoint,
@@ -305,6 +311,29 @@ class Window:
         self._pinned = set(state["pinned"])
         self._pinned_before = [(seq, message_of(seq)) for seq in state["pinned_before"]]
         self._open_calls.restore(state["calls"])
+        if "marks" in state:
+            self._mark(dict(state["marks"]))
+
+    def _marks(self) -> Iterator[tuple[int, list[Mark]]]:
+        """Yield the numbers of the messages that are marked now, as few as a provider accepts, and their marks."""
+        for entry in self.entries:
+            added = entry.as_added
+            if entry.is_written or not (isinstance(added.message, dict) or added.reading.has_cache_breakpoint):
+                continue
+            wire = added.message if isinstance(added.message, dict) else to_wire(added.message)
+            if marks := marks_of(wire):
+                yield entry.seq, marks
+
+    def _mark(self, marks: Mapping[int, list[Mark]]) -> None:
+        """Let these marks be on the messages of these numbers, and none on any other."""
+        moved: dict[int, object] = {}
+        for entry in self.entries:
+            if not entry.is_written:
+                message = entry.as_added.message
+                wire, wanted = to_wire(message), marks.get(entry.seq, [])
+                if marks_of(wire) != wanted:
+                    moved[entry.seq] = like(message, with_marks(wire, wanted))
+        self.swap(moved)
 
     def _pin_again(self, entry: Entry) -> None:
         message = entry.as_added.message
@@ -363,6 +392,10 @@ def _is_same(one: object, other: object) -> bool:
         return False
     content = one.get("content")
     return isinstance(content, list) and content is other.get("content")
+
+
+def _is_marked(message: object) -> bool:
+    return isinstance(message, dict) and any(value for *_, value in marks_of(message))
 
 
 SYSTEM_PROMPT = "system prompt"

@@ -20,10 +20,10 @@ OURS = ("memory", "config", "agent")
 
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models", "events", "catalogue", "patterns", "telling"}),
-    frozenset({"messages", "config", "usage", "refusals", "following", "limits"}),
+    frozenset({"messages", "config", "usage", "refusals", "marks", "limits"}),
     frozenset({"attachments", "native", "llm", "asking", "started", "starting", "later"}),
     frozenset({"dialects"}),
-    frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term"}),
+    frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term", "following"}),
     frozenset({"embedders"}),
     frozenset({"economics", "extract", "strategies", "summarize", "tracker", "ledger", "recall"}),
     frozenset({"quoting", "embedding", "archive", "names", "live_prefix"}),

@@ -21,8 +21,8 @@ from typing import Any, TypeAlias, TypedDict
 
 from ..dialects import DIALECTS
 from ..errors import ConfigError, ContextOverflowError, MessageError, MissingDependencyError
-from ..following import is_same
 from ..manager import MemoryManager
+from ..marks import is_same
 from ..messages import Reading
 from ..native import to_wire
 
