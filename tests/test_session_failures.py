@@ -29,6 +29,7 @@ from memory.errors import (
     StorageReadOnlyError,
 )
 from memory.events import Event, SaveFailed, SaveRecovered
+from memory.sessions import encoding
 from memory.sessions.sqlite import SqliteSessionStore
 from memory.sessions.values import Turn
 
@@ -475,3 +476,38 @@ def test_a_message_that_cannot_be_kept_is_refused_before_it_is_added(thing: obje
     assert (run.memory.messages, run.memory.get_stats()) == (before, stats)
     run.add()
     assert run.saved() == [1, 2]
+
+
+@pytest.mark.parametrize("content", ["x" * 9_000, [{"type": "text", "text": "y" * 90}] * 100])
+def test_a_message_that_no_store_takes_is_refused_before_it_is_added(
+    content: object, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "LARGEST_BYTES", 8_999)  # a real one would need two gigabytes here
+    with pytest.raises(MessageError, match="8,999"):
+        run.memory.add_message_sync({"role": "user", "content": content})
+    run.add()
+    assert run.saved() == [1, 2]
+
+
+def test_what_is_put_into_a_message_later_keeps_no_later_message_out(run: Run) -> None:
+    run.memory.messages[0]["extra"] = object()
+    for _ in range(5):
+        run.add(800)
+    run.memory.compress_sync()
+    run.add()
+    assert run.memory.messages[0]["extra"], "it is still sent"
+    assert run.memory.get_stats()["compression_count"]
+    assert run.is_saved
+    assert run.saved() == list(range(1, run.count + 1))
+
+
+def test_what_cannot_be_encoded_when_it_is_written_stops_no_loop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run.memory._session is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(run.memory._session.news, "turn", lambda: encoding.encode({"role": "user", "extra": object()}))
+        run.add()
+        assert isinstance(run.memory.session_problem, StorageError)
+        assert (run.told, run.unsaved_count) == (["SaveFailed"], 1)
+    run.retry_now()
+    run.add()
+    assert (run.is_saved, run.saved()) == (True, [1, 2, 3])

@@ -22,6 +22,10 @@ from .values import Form
 BLOB_CHARACTERS = 8_192
 """A string of this length or more is kept as a blob. Shorter ones cost more apart than they can save."""
 
+LARGEST_BYTES = 900_000_000
+"""What one text or blob may have: SQLite takes 1,000,000,000 bytes (https://www.sqlite.org/limits.html, 2026-11),
+Postgres a gigabyte (https://www.postgresql.org/docs/18/limits.html, 2026-11)."""
+
 FORGOTTEN = "[forgotten]"
 """What a message says whose words were taken away for good."""
 
@@ -46,7 +50,7 @@ def encode(message: object) -> Encoded:
     """Return a message as JSON text and blobs.
 
     Raises:
-        MessageError: It holds something that is neither JSON nor bytes.
+        MessageError: It holds something that is neither JSON nor bytes, or more than any store takes.
     """
     blobs: dict[str, bytes] = {}
     wire = to_wire(message)
@@ -55,7 +59,11 @@ def encode(message: object) -> Encoded:
     except RecursionError as error:
         raise MessageError("a message is nested too deep to be kept, or holds itself") from error
     form: Form = "llm_message" if isinstance(message, LLMMessage) else "dict" if wire is message else "object"
-    return Encoded(body=dumped(plain), form=form, blobs=blobs)
+    body = dumped(plain)
+    largest = max(len(body), *map(len, blobs.values())) if blobs else len(body)
+    if largest > LARGEST_BYTES:
+        raise MessageError(f"a message of {largest:,} bytes cannot be kept; up to {LARGEST_BYTES:,} can")
+    return Encoded(body=body, form=form, blobs=blobs)
 
 
 def decode(body: str, form: Form, blob: Callable[[str], bytes]) -> object:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from ..errors import MessageError
 from ..history import Change, Standing
 from ..native import to_wire
 from ..strategies import Decision
@@ -125,8 +126,8 @@ class News:
     def _pending(self, at: float, state: str) -> Pending:
         tracker, seq = self._parts.accounts.tracker, self._parts.window.last_seq
         count, changes = self._parts.cycle.results.history.news(self._written.change_count)
-        first_call = tracker.take_changed()
-        pages = self._pages(changes)
+        pages, compressions = self._pages(changes), tuple(_compressions(changes, at=at))
+        first_call = tracker.take_changed()  # last: what could not be encoded must not take the calls with it
         turn = Turn(
             session_id=self.session_id,
             owner=self.owner,
@@ -136,7 +137,7 @@ class News:
             messages=tuple(self._messages),
             blobs=self._blobs | pages.blobs,
             calls=tuple(_call(call, n, seq) for n, call in enumerate(tracker.calls[first_call:], start=first_call + 1)),
-            compressions=tuple(_compressions(changes, at=at)),
+            compressions=compressions,
             layouts=tuple(pages.layouts),
             state=state,
             # Figures alone need not wait for the disk: a loop that reports its usage apart would wait twice a turn.
@@ -270,8 +271,14 @@ def _compressions(changes: Sequence[Change], *, at: float) -> Iterator[StoredCom
 
 def context_digest(entries: Sequence[Entry]) -> str:
     """Return the SHA-256 of what is sent for a window, as JSON."""
-    bodies = (encode(to_wire(entry.message)).body for entry in entries)
-    return digest_of("\n".join(bodies).encode())
+    return digest_of("\n".join(map(_sent, entries)).encode())
+
+
+def _sent(entry: Entry) -> str:
+    try:
+        return encode(to_wire(entry.message)).body
+    except MessageError:  # it was kept when it was added; its owner has put something into it since
+        return entry.ref
 
 
 def _summary_of(change: Change) -> str:

@@ -80,8 +80,8 @@ class Shelf:
 
 def _gone(seq: int) -> CorruptStorageError:
     return CorruptStorageError(
-        f"the message {reference(seq)} is gone from the store, though its session goes on after it; put a whole copy of "
-        "the store back, or branch from a message before it"
+        f"the message {reference(seq)} is gone from the store, though its session goes on after it; put a whole copy "
+        "of the store back, or branch from a message before it"
     )
 
 
