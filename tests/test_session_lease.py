@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -66,22 +67,35 @@ def test_a_process_that_was_killed_and_not_yet_waited_for_has_none_left(child: s
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process began")
 def test_a_later_process_of_the_same_number_is_another_one() -> None:
-    *place, began = new_owner().process_started.split("/")
+    boot, namespace, began, machine = new_owner().process_started.split("/")
+    earlier = f"{boot}/{namespace}/{int(began) - 1}/{machine}"
 
-    assert not holds(replace(new_owner(), process_started="/".join([*place, str(int(began) - 1)])), seconds_left=99)
+    assert not holds(replace(new_owner(), process_started=earlier), seconds_left=99)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells one start of the machine from another")
+@pytest.mark.skipif(not Path("/etc/machine-id").exists(), reason="nothing tells this machine from another")
 def test_before_the_machine_was_started_anew_is_another_process() -> None:
     _, *rest = new_owner().process_started.split("/")
+    if not rest[2]:
+        pytest.skip("in a container, nothing tells its machine from another")
 
     assert not holds(replace(new_owner(), process_started="/".join(["another-boot", *rest])), seconds_left=99)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells one start of the machine from another")
+@pytest.mark.parametrize("machine", ["", "0123456789abcdef"], ids=["unknown", "another"])
+def test_another_machine_of_the_same_name_is_believed_by_its_lease(machine: str) -> None:
+    _, namespace, began, _ = new_owner().process_started.split("/")
+    elsewhere = replace(new_owner(), process_started=f"another-boot/{namespace}/{began}/{machine}")
+
+    assert holds(elsewhere, seconds_left=1)
+    assert not holds(elsewhere, seconds_left=-1)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has containers of this kind")
 def test_a_container_of_the_same_name_is_believed_by_its_lease() -> None:
-    boot, _, began = new_owner().process_started.split("/")
-    elsewhere = replace(new_owner(), process_started=f"{boot}/pid:[1]/{began}")
+    boot, _, began, machine = new_owner().process_started.split("/")
+    elsewhere = replace(new_owner(), process_started=f"{boot}/pid:[1]/{began}/{machine}")
 
     assert holds(elsewhere, seconds_left=1)
     assert not holds(elsewhere, seconds_left=-1)
@@ -95,11 +109,12 @@ def test_another_machine_is_believed_by_its_lease() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot be asked for a process without ending it")
-def test_where_the_system_does_not_say_when_processes_began_their_number_counts(
+def test_where_the_system_does_not_say_when_processes_began_a_number_counts_for_as_long_as_the_lease(
     child: subprocess.Popen[str],
 ) -> None:
     owner = replace(new_owner(), process_id=child.pid, process_started="")
-    assert holds(owner)
+    assert holds(owner, seconds_left=1)
+    assert not holds(owner, seconds_left=-1), "the number may be another process's by now"
 
     child.kill()
     child.wait()

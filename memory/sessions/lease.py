@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 from ..errors import SessionInUseError
@@ -29,6 +30,8 @@ def is_alive(owner: Owner, *, lease_until: float, now: float) -> bool:
 
     A process of this machine has it for as long as it runs, and loses it the moment it ends, however it ends. One of
     another machine or container cannot be asked: it has it until its lease runs out, and every write prolongs that.
+    So has one of this machine where the system does not say when a process began (macOS, Windows): the number of one
+    that ended may be another's by now.
     """
     if owner.host == _host() and (is_running := _is_running(owner)) is not None:
         return is_running
@@ -48,11 +51,11 @@ def in_use(session_id: str, owner: Owner) -> SessionInUseError:
 def _is_running(owner: Owner) -> bool | None:
     """Return whether the owner's process runs; None where that cannot be found out."""
     if not owner.process_started:
-        return _answers(owner.process_id)
-    boot, _, rest = owner.process_started.partition("/")
-    if boot != _boot():
-        return False  # the machine was started anew since
-    if rest.partition("/")[0] != _namespace():
+        return False if _answers(owner.process_id) is False else None
+    boot, namespace, _, machine = [*owner.process_started.split("/"), "", "", ""][:4]
+    if boot != _boot():  # the machine was started anew since, or it is another one of the same name
+        return False if machine and machine == _machine() else None
+    if namespace != _namespace():
         return None  # a container of the same name, whose process numbers are its own
     if (started := _started(owner.process_id)) is not None:
         return started == owner.process_started
@@ -74,7 +77,7 @@ def _answers(process_id: int) -> bool | None:
 
 
 def _started(process_id: int) -> str | None:
-    """Return what tells a process from others of its number, where the system says: boot, namespace, start time.
+    """Return what tells a process from others of its number, where the system says: boot, namespace, start, machine.
 
     Source: proc(5), fields 3 and 22 of /proc/[pid]/stat. The second field is a name in parentheses, which may hold
     spaces. A zombie keeps its number until its parent asks for it, but does nothing any more.
@@ -84,7 +87,7 @@ def _started(process_id: int) -> str | None:
     except OSError:
         return None
     state, *fields = status.rpartition(")")[2].split()
-    return "ended" if state in ("Z", "X") else f"{_boot()}/{_namespace()}/{fields[18]}"
+    return "ended" if state in ("Z", "X") else f"{_boot()}/{_namespace()}/{fields[18]}/{_machine()}"
 
 
 def _boot() -> str:
@@ -99,6 +102,25 @@ def _namespace() -> str:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
+
+
+def _machine() -> str:
+    """Return what tells this machine from others of its name; empty where nothing does.
+
+    The id itself is to be kept to the machine, so only a hash of it leaves (machine-id(5)). Of a container it says
+    nothing: all that were made of one image may have the same.
+    """
+    if _namespace() != _FIRST_NAMESPACE:
+        return ""
+    try:
+        content = Path("/etc/machine-id").read_bytes().strip()
+    except OSError:
+        return ""
+    return sha256(b"aloop" + content).hexdigest()[:16] if content else ""
+
+
+_FIRST_NAMESPACE = "pid:[4026531836]"
+"""Outside all containers: PROC_PID_INIT_INO of Linux, 0xEFFFFFFC (include/linux/proc_ns.h, 2026-11)."""
 
 
 def _host() -> str:
