@@ -579,7 +579,7 @@ class MemoryManager:
                 self.archive.put(record)
         if self._session is not None:
             self._session.news.note_layout("branch")
-        self._save()
+            self._session.begin()
 
     @property
     def session_id(self) -> str | None:

@@ -335,6 +335,20 @@ def test_usage_that_is_reported_after_its_answer_is_kept(run: Run) -> None:
     assert MemoryManager.resume(store=SqliteSessionStore(run.path)).get_stats() == stats
 
 
+def test_a_branch_that_cannot_begin_says_so_and_never_does(tmp_path: Path) -> None:
+    store = FullStore(tmp_path / "sessions.db")
+    memory = MemoryManager(store=store)
+    memory.add_message_sync({"role": "user", "content": "one"})
+    store.is_full = True
+    with pytest.raises(StorageFullError):
+        memory.branch()
+    store.is_full = False
+    gc.collect()
+    assert [one.id for one in store.sessions()] == [memory.session_id]
+    memory.add_message_sync({"role": "user", "content": "two"})
+    assert memory.branch().messages == memory.messages
+
+
 # --- Forks ------------------------------------------------------------------------------------------------------------
 
 

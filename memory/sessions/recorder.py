@@ -94,6 +94,18 @@ class SessionRecorder:
             if pending is not None:
                 self._begin_writing(pending)
 
+    def begin(self) -> None:
+        """Write the first turn now. A session that cannot begin never does: whoever asked for it learns that.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        try:
+            self.settle()
+        except BaseException:
+            self.rest.turn = None
+            raise
+
     def settle(self) -> None:
         """Write what is new now, however lately the store failed.
 
