@@ -349,6 +349,18 @@ def test_a_branch_that_cannot_begin_says_so_and_never_does(tmp_path: Path) -> No
     assert memory.branch().messages == memory.messages
 
 
+def test_the_latest_session_is_the_one_that_was_written_to_last_though_the_clock_was_set_back(run: Run) -> None:
+    first = run.memory.session_id or ""
+    run.memory.close()
+    for expected in (None, first):
+        memory = MemoryManager(store=run.store) if expected is None else MemoryManager.resume(first, store=run.store)
+        assert memory._session is not None
+        memory._session.news._clock = lambda: 1_000_000.0
+        memory.add_message_sync({"role": "user", "content": "hours ago"})
+        assert run.store.find("latest").id == memory.session_id
+        memory.close()
+
+
 # --- Forks ------------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import MessageError, StorageError, UnknownSessionError
 from ..events import Event, SaveFailed, SaveRecovered
@@ -54,6 +54,7 @@ class SessionRecorder:
         self._retry_at = 0.0
         self._wait_seconds = _FIRST_WAIT_SECONDS
         self._writing: _Writing | None = None
+        self._after: float | None = None
 
     def save(self) -> None:
         """Write what is new, if anything is and if the store has not failed a moment ago.
@@ -159,7 +160,7 @@ class SessionRecorder:
     def _write(self, pending: Pending) -> StorageError | None:
         try:
             self._refuse_fork()
-            self.store.save(pending.turn)
+            self.store.save(self._dated(pending.turn))
         except StorageError as error:
             return error
         except UnknownSessionError as error:  # deleted, or its file was: the loop goes on here too
@@ -168,6 +169,15 @@ class SessionRecorder:
             self._put_back(pending)
             raise
         return None
+
+    def _dated(self, turn: Turn) -> Turn:
+        """Return a turn that is newer than all that the store had before this memory wrote to it.
+
+        What is the latest goes by the time of writing; a clock may be set back, and another machine's may be ahead.
+        """
+        if self._after is None:
+            self._after = max((one.updated_at for one in self.store.sessions(limit=1)), default=0.0)
+        return turn if turn.at > self._after else replace(turn, at=self._after + _TICK_SECONDS)
 
     def _refuse_fork(self) -> None:
         """Raise in a child that was forked: the session is still its parent's, whose token it has."""
@@ -254,5 +264,8 @@ def _is_in_event_loop() -> bool:
 
 _FIRST_WAIT_SECONDS = 1.0
 """After a failure: how long the store is left alone. A store that is locked makes each try wait."""
+
+_TICK_SECONDS = 0.001
+"""What is certainly later, at the precision of a time of this century in seconds."""
 
 _LONGEST_WAIT_SECONDS = 60.0
