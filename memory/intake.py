@@ -143,6 +143,7 @@ class Intake:
     def append_written(self, entry: Entry) -> None:
         """Append a message of the memory's own: no caller's list contains it, and no short-term memory."""
         self._window.append(entry)
+        self.followed.note_written(entry.seq)
         if self.journal is not None:
             self.journal.note(entry, entry)
 
@@ -200,7 +201,8 @@ class Intake:
     def _take_over(self, message: object, *, may_answer: bool) -> None:
         """Add a message of the caller's list; an answer is booked if a request waits for one."""
         entries = self.read(message)
-        self.followed.add(message, first_seq=self._window.last_seq + 1, log_tokens=self._window.log_tokens)
+        seq, log_tokens = self._window.last_seq + 1, self._window.log_tokens
+        self.followed.add(message, first_seq=seq, log_tokens=log_tokens, count=len(entries))
         for entry in entries:
             if may_answer and self._window.begins_response(entry.reading) and self._accounts.awaits_answer:
                 self._open_request(entry)

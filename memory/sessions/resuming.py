@@ -91,7 +91,8 @@ def _items_of(run: Sequence[int], shelf: Shelf) -> Iterator[Item]:
     first, last, log_tokens = run
     for seq in range(first, last + 1):
         entry = shelf.entry(seq)
-        yield Item(entry.message, seq, log_tokens)
+        if not entry.is_written:
+            yield Item(entry.message, seq, log_tokens)
         log_tokens += entry.added_tokens
 
 
