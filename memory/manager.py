@@ -355,6 +355,7 @@ class MemoryManager:
 
         Raises:
             MessageError: No token counts are found in it, or they cannot be true.
+            StorageError: It cannot be saved, and `session_required` is set.
         """
         self._accounts.report(_required_usage(usage), usage, model or read_model(usage))
         if self._session is not None:
