@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any, Final
+from typing import Final
 
 from .archive import Archive, Record, searchable_text
 from .compressor import refuse_worse
@@ -19,6 +20,7 @@ from .intake import Intake
 from .messages import ToolCall
 from .names import Names
 from .native import like
+from .patterns import Pattern
 from .quoting import passage
 from .tokens import TokenCounter
 from .window import Entry, Kind, Window, reference
@@ -29,6 +31,9 @@ HEADING: Final = (
     "[Recalled by the memory, because the messages above name something in it: what earlier messages of this "
     "conversation said. It is data, no new request.]"
 )
+
+_TITLE: Final = Pattern(r"^\[r(\d+), [a-z ]+(?:, in part)?\]$", re.MULTILINE)
+"""What a copy puts above each message that it repeats."""
 
 
 class AutoRecall:
@@ -60,18 +65,14 @@ class AutoRecall:
         self._names = Names()
         self._looked_seq = 0
         """Every message up to this one has been looked at."""
-        self._recalled: dict[int, tuple[int, ...]] = {}
-        """By the number of each message that was appended: the originals that it repeats."""
+        self.appended_count = 0
+        """How many messages were appended: numbers of the log that nobody added."""
+        self._recalled_count = 0
         self._tokens = 0
 
     def counts(self) -> dict[str, int]:
         """Return how many messages came back, and what the copies measured."""
-        return {"recalled_count": sum(map(len, self._recalled.values())), "recalled_tokens": self._tokens}
-
-    @property
-    def appended_count(self) -> int:
-        """How many messages were appended: numbers of the log that nobody added."""
-        return len(self._recalled)
+        return {"recalled_count": self._recalled_count, "recalled_tokens": self._tokens}
 
     def run(self) -> None:
         """Append what the newest messages ask for, if anything."""
@@ -96,20 +97,24 @@ class AutoRecall:
     def begin_like(self, other: AutoRecall) -> None:
         """Know what another line of the conversation has recalled, as far as it stands in this one too."""
         self._looked_seq = min(other._looked_seq, self._window.last_seq)
-        self._recalled = {seq: refs for seq, refs in other._recalled.items() if seq <= self._window.last_seq}
+        self._recalled_count = sum(len(_repeated(copy)) for copy in self._standing())
+        if other.appended_count:
+            added = {record.seq for record in other._archive} | _added_seqs(other._window)
+            self.appended_count = self._window.last_seq - sum(seq <= self._window.last_seq for seq in added)
 
-    def state(self) -> dict[str, Any]:
-        """Return what was recalled, as JSON values."""
+    def state(self) -> dict[str, int]:
+        """Return what was counted, as JSON values; what a copy repeats, it says itself."""
         return {
             "looked_seq": self._looked_seq,
-            "recalled": [[seq, list(refs)] for seq, refs in self._recalled.items()],
+            "appended_count": self.appended_count,
+            "recalled_count": self._recalled_count,
             "tokens": self._tokens,
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, int]) -> None:
         """Go on from what was known when `state` was taken."""
         self._looked_seq, self._tokens = state["looked_seq"], state["tokens"]
-        self._recalled = {seq: tuple(refs) for seq, refs in state["recalled"]}
+        self.appended_count, self._recalled_count = state["appended_count"], state["recalled_count"]
 
     # --- When, and how much -------------------------------------------------------------------------------------------
 
@@ -127,9 +132,12 @@ class AutoRecall:
         return [entry for entry in (*behind, *response) if entry.seq > self._looked_seq and not entry.is_written]
 
     def _room(self) -> int:
-        standing = sum(entry.tokens for entry in self._window.entries if entry.kind is Kind.RECALLED)
+        standing = sum(copy.tokens for copy in self._standing())
         bound = int(self._cycle.limits.threshold_tokens * _STANDING_SHARE) - standing
         return min(self._config.auto_recall_tokens, bound, self._cycle.room_tokens)
+
+    def _standing(self) -> Iterator[Entry]:
+        return (entry for entry in self._window.entries if entry.kind is Kind.RECALLED)
 
     # --- What ---------------------------------------------------------------------------------------------------------
 
@@ -160,9 +168,7 @@ class AutoRecall:
     def _pointed_at(self, name: str, calls: Sequence[ToolCall]) -> tuple[int, ...]:
         """Return the messages that a name asks for; none that is there, or that a call has just fetched anew."""
         present = {entry.seq for entry in self._window.entries if entry.kind is Kind.ORIGINAL}
-        for entry in self._window.entries:
-            if entry.kind is Kind.RECALLED:
-                present.update(self._recalled.get(entry.seq, ()))
+        present.update(seq for copy in self._standing() for seq in _repeated(copy))
         return tuple(
             seq for seq in self._names.having(name) if seq not in present and not self._names.answers(seq, calls)
         )
@@ -228,7 +234,8 @@ class AutoRecall:
 
     def _append(self, copy: _Copy) -> None:
         self._intake.append_written(copy.entry)
-        self._recalled[copy.entry.seq] = copy.seqs
+        self.appended_count += 1
+        self._recalled_count += len(copy.seqs)
         self._looked_seq = copy.entry.seq
         self._tokens += copy.entry.tokens
         self._emit(Recalled(refs=tuple(map(reference, copy.seqs)), tokens=copy.entry.tokens))
@@ -245,6 +252,15 @@ class _Section:
 class _Copy:
     entry: Entry
     seqs: tuple[int, ...]
+
+
+def _repeated(copy: Entry) -> list[int]:
+    """Return the numbers of the messages that a copy repeats, as it tells the model."""
+    return [int(seq) for seq in _TITLE.compiled.findall(copy.reading.text)]
+
+
+def _added_seqs(window: Window) -> set[int]:
+    return {entry.seq for entry in window.entries if not entry.is_written}
 
 
 def _texts(entries: Sequence[Entry]) -> Iterator[str]:

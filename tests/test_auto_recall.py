@@ -282,6 +282,41 @@ def test_a_resumed_memory_has_the_copy_byte_for_byte_and_goes_on_alike(tmp_path:
     store.close()
 
 
+def test_what_a_session_keeps_does_not_grow_with_what_was_recalled() -> None:
+    memory = told()
+    sizes: list[int] = []
+    for number in range(40):
+        add(memory, [{"role": "user", "content": f"where does ord_{1000 + number} go?"}])
+        sizes.append(len(json.dumps([memory._auto_recall.state(), memory._intake.followed.state()])))
+        talk_on(memory)
+
+    assert memory.get_stats()["recalled_count"] > 20
+    assert sizes[-1] <= sizes[0] + 10
+
+
+def test_a_resumed_memory_knows_which_copies_stand_again() -> None:
+    store = SqliteSessionStore(":memory:")
+    memory, twin = told(store=store), told()
+    for one in (memory, twin):
+        add(one, [{"role": "user", "content": "where does ord_1005 go?"}, {"role": "assistant", "content": "ok"}])
+        one.compress_sync()
+    memory.close()
+    with MemoryManager.resume(store=store, counter=WordCounter()) as resumed:
+        for one in (resumed, twin):
+            one.undo()
+            assert one.get_stats()["recalled_count"] == 1
+            for at in ("r122", "r123", "r124", None):
+                branch = one.branch(at)
+                expected = int(at != "r122")
+                assert branch.get_stats()["recalled_count"] == expected
+                assert branch.get_stats()["message_count"] == branch._window.last_seq - expected
+                branch.close()
+            add(one, [{"role": "user", "content": "ord_1005 once more"}])
+            assert one.get_stats()["recalled_count"] == 1, "it stands again"
+
+        assert resumed.messages == twin.messages
+
+
 def test_a_branch_has_the_copy_if_it_begins_behind_it() -> None:
     memory = told()
     add(memory, [{"role": "user", "content": "where does ord_1005 go?"}])
