@@ -115,6 +115,11 @@ class Followed:
         self._messages[: len(messages)] = messages
         return swapped
 
+    def numbered(self) -> dict[int, object]:
+        """Return the caller's objects by the number of the first message that each became. O(n)."""
+        self._read()
+        return dict(zip(self._first_seqs, self._messages, strict=True))
+
     def behind(self, messages: Sequence[object], *, default: int) -> int:
         """Return the index in this list behind the message that was the last one before; `default` if it is gone.
 

@@ -82,6 +82,7 @@ class Intake:
         self._accounts = accounts
         self._cycle = cycle
         self._counter = counter
+        self._exchanged_edits = 0
         cycle.sent = lambda: self.breakpoints.context(self.dialect_name)
 
     @property
@@ -194,9 +195,12 @@ class Intake:
         if self._cycle.orders.is_running:  # what is being written is made of those that stand; next time, then
             return
         swapped = self.followed.swap(messages)
+        if self._window.has_cache_breakpoint and self._window.edit_count != self._exchanged_edits:
+            swapped = self.followed.numbered()  # an undo may have brought objects back with the marks of their time
         self._window.swap({seq + i: n for seq, message in swapped.items() for i, n in enumerate(unwrap(message))})
         if self._window.has_cache_breakpoint:
             self._window.renew([without_stale_marks(e, self.dialect_or_default) for e in self._window.entries])
+        self._exchanged_edits = self._window.edit_count
 
     def _take_over(self, message: object, *, may_answer: bool) -> None:
         """Add a message of the caller's list; an answer is booked if a request waits for one."""

@@ -221,11 +221,10 @@ class Window:
             if entry.is_written or entry.seq not in messages:
                 continue
             message = messages[entry.seq]
-            if entry.kind is Kind.ORIGINAL:
-                self.entries[index] = replace(entry, message=message, original=entry.original or entry)
-                self._context[index] = message
-            else:
-                self.entries[index] = replace(entry, original=replace(entry.as_added, message=message))
+            if message is entry.as_added.message:
+                continue
+            self.entries[index] = with_message(entry, message)
+            self._context[index] = self.entries[index].message
         self.has_cache_breakpoint = self.has_cache_breakpoint or any(map(_is_marked, messages.values()))
         self.version += 1
 
@@ -288,7 +287,7 @@ class Window:
 
         The log has each message as it was added; marks have moved since, or callers have moved them in place.
         """
-        marks = {"marks": list(self._marks())} if self.has_cache_breakpoint else {}
+        marks = {"marks": list(marked(self.entries))} if self.has_cache_breakpoint else {}
         return marks | {
             "last_seq": self.last_seq,
             "log_tokens": self.log_tokens,
@@ -312,28 +311,8 @@ class Window:
         self._pinned_before = [(seq, message_of(seq)) for seq in state["pinned_before"]]
         self._open_calls.restore(state["calls"])
         if "marks" in state:
-            self._mark(dict(state["marks"]))
-
-    def _marks(self) -> Iterator[tuple[int, list[Mark]]]:
-        """Yield the numbers of the messages that are marked now, as few as a provider accepts, and their marks."""
-        for entry in self.entries:
-            added = entry.as_added
-            if entry.is_written or not (isinstance(added.message, dict) or added.reading.has_cache_breakpoint):
-                continue
-            wire = added.message if isinstance(added.message, dict) else to_wire(added.message)
-            if marks := marks_of(wire):
-                yield entry.seq, marks
-
-    def _mark(self, marks: Mapping[int, list[Mark]]) -> None:
-        """Let these marks be on the messages of these numbers, and none on any other."""
-        moved: dict[int, object] = {}
-        for entry in self.entries:
-            if not entry.is_written:
-                message = entry.as_added.message
-                wire, wanted = to_wire(message), marks.get(entry.seq, [])
-                if marks_of(wire) != wanted:
-                    moved[entry.seq] = like(message, with_marks(wire, wanted))
-        self.swap(moved)
+            remarked = zip(self.entries, with_their_marks(self.entries, state["marks"]), strict=True)
+            self.swap({entry.seq: new.as_added.message for entry, new in remarked if new is not entry})
 
     def _pin_again(self, entry: Entry) -> None:
         message = entry.as_added.message
@@ -392,6 +371,36 @@ def _is_same(one: object, other: object) -> bool:
         return False
     content = one.get("content")
     return isinstance(content, list) and content is other.get("content")
+
+
+def marked(entries: Iterable[Entry]) -> Iterator[tuple[int, list[Mark]]]:
+    """Yield the numbers of the messages that are marked now, as few as a provider accepts, and their marks."""
+    for entry in entries:
+        added = entry.as_added
+        if entry.is_written or not (isinstance(added.message, dict) or added.reading.has_cache_breakpoint):
+            continue
+        wire = added.message if isinstance(added.message, dict) else to_wire(added.message)
+        if marks := marks_of(wire):
+            yield entry.seq, marks
+
+
+def with_their_marks(entries: Iterable[Entry], marks: Iterable[tuple[int, list[Mark]]]) -> Iterator[Entry]:
+    """Yield entries whose messages have the marks that `marked` told of, and no others; the very same where they do."""
+    wanted = dict(marks)
+    for entry in entries:
+        message = entry.as_added.message
+        wire = None if entry.is_written else to_wire(message)
+        if wire is None or marks_of(wire) == wanted.get(entry.seq, []):
+            yield entry
+        else:
+            yield with_message(entry, like(message, with_marks(wire, wanted.get(entry.seq, []))))
+
+
+def with_message(entry: Entry, message: object) -> Entry:
+    """Return the entry with an equal object of the caller's; a copy keeps what is sent for it."""
+    if entry.kind is Kind.ORIGINAL:
+        return replace(entry, message=message, original=entry.original or entry)
+    return replace(entry, original=replace(entry.as_added, message=message))
 
 
 def _is_marked(message: object) -> bool:

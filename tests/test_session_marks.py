@@ -113,3 +113,21 @@ def test_marks_are_put_back_where_they_were(one: dict[str, Any]) -> None:
     assert wire(with_marks(one, marks_of(one))) == wire(one)
     assert marks_of(bare) == []
     assert is_same({"role": "user", **one}, {"role": "user", **bare})
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_an_undo_brings_no_stale_marks_into_the_next_request(is_resumed: bool) -> None:
+    store = SqliteSessionStore(":memory:")
+    memory = MemoryManager(CONFIG, dialect="anthropic", counter=WordCounter(), store=store)
+    messages: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "read all parts"}]}]
+    for number in range(30):
+        messages += [answer(number), result(number)]
+        memory.follow_sync([*messages[:-1], marked_copies(messages[-1:])[0]])
+    if is_resumed:
+        memory.close()
+        memory = MemoryManager.resume(store=store, counter=WordCounter())
+        memory.follow_sync([*messages[:-1], marked_copies(messages[-1:])[0]])
+    memory.undo()
+    memory.follow_sync([*messages[:-1], marked_copies(messages[-1:])[0]])
+
+    assert [index for index, sent in enumerate(context_of(memory)) if '"ttl"' in sent] == [len(memory.messages) - 1]

@@ -11,6 +11,7 @@ from ..errors import MessageError
 from ..extract import Digest
 from ..extract.keeping import packed, unpacked
 from ..history import Standing
+from ..marks import Mark
 from ..native import to_wire
 from ..summarize import Summary
 from ..window import Coverage, Entry, Kind
@@ -31,6 +32,8 @@ class Layout:
     tools: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
     undoable_count: int = 0
     """How many compressions could be taken back from it, one after the other."""
+    marks_before: Sequence[tuple[int, list[Mark]]] | None = None
+    """Behind a compression: the marks on the messages that it was made of; None where none was ever marked."""
 
 
 class Digests:
@@ -69,6 +72,7 @@ def stored_layout(
         "archived": runs(layout.archived_seqs),
         "beside": _beside(layout, blobs),
         "undoable_count": layout.undoable_count,
+        "marks_before": layout.marks_before,
     }
     body = dumped(value)
     return StoredLayout(number=number, after_seq=after_seq, reason=reason, body=body, blobs=tuple(blobs)), blobs
@@ -87,6 +91,7 @@ def read_layout(stored: StoredLayout, shelf: Shelf) -> Layout:
         system=beside["system"],
         tools=beside["tools"],
         undoable_count=value["undoable_count"],
+        marks_before=value.get("marks_before"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from ..errors import MessageError
@@ -12,7 +12,7 @@ from ..history import Change, Standing
 from ..native import to_wire
 from ..strategies import Decision
 from ..tracker import Call
-from ..window import Entry
+from ..window import Entry, marked
 from .archive import SessionArchive
 from .encoding import Encoded, digest_of, dumped, encode
 from .layouts import Digests, Layout, runs, stored_layout
@@ -180,7 +180,9 @@ class News:
         for undoable, change in enumerate(changes, start=count - len(changes)):
             if edits > len(changes):
                 pages.add(self._layout(change.before, change.standing_before, undoable), change.last_seq, "edit")
-            pages.add(self._layout(change.after, change.standing_after, undoable + 1), change.last_seq, "compression")
+            after = self._layout(change.after, change.standing_after, undoable + 1)
+            marks = list(marked(change.before)) if window.has_cache_breakpoint else None
+            pages.add(replace(after, marks_before=marks), change.last_seq, "compression")
         if edits != len(changes) or self._parts.size.beside != self._written.beside or self._reason != "edit":
             entries = tuple(window.entries)
             pages.add(self._layout(entries, results.standing, count), window.last_seq, self._reason)

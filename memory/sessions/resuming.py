@@ -12,7 +12,7 @@ from ..following import Item
 from ..history import Change, Standing
 from ..tracker import Call
 from ..usage import Usage
-from ..window import Entry
+from ..window import Entry, with_their_marks
 from .archive import SessionArchive
 from .encoding import loaded
 from .layouts import Layout, read_layout, unrun
@@ -109,6 +109,8 @@ def _changes(store: SessionStore, session_id: str, shelf: Shelf, last_layout: in
         layout = read_layout(stored, shelf)
         if stored.reason == "compression":
             entries = (*before.entries, *shelf.appended(before_seq, stored.after_seq))
+            if layout.marks_before is not None:
+                entries = tuple(with_their_marks(entries, layout.marks_before))
             changes.append(_change(entries, before.standing, layout, stored.after_seq))
         del changes[layout.undoable_count :]
         before, before_seq = layout, stored.after_seq
