@@ -138,9 +138,10 @@ async def test_a_malformed_conversation_is_reported_with_its_rule() -> None:
     model = Malformed("anthropic")
     memory = MemoryManager(dialect="anthropic", counter=WordCounter())
     call_block = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
-    await memory.load_history([{"role": "user", "content": "hello"}, {"role": "assistant", "content": [call_block]}])
+    history = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": [call_block]}]
+    await memory.load_history([*history, {"role": "user", "content": "never mind the call"}])
 
-    with pytest.raises(InvalidMessagesError, match="AN-1"):
+    with pytest.raises(InvalidMessagesError, match="AN-2"):
         await ReActAgent(model, memory=memory).run("and now?")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -147,12 +148,13 @@ def filled(
     *,
     strategy: CompressionStrategy = CompressionStrategy.SLIDING_WINDOW,
     llm: object | None = None,
+    on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> MemoryManager:
     config = MemoryConfig(
         max_context_tokens=100_000, compression_threshold=50_000, compression_strategy=strategy, **options
     )
-    memory = MemoryManager(config, llm, dialect=dialect, counter=WordCounter())
+    memory = MemoryManager(config, llm, dialect=dialect, counter=WordCounter(), on_event=on_event)
     build = builder_for(dialect)
     for message in build.user("find the valve that leaks"):
         memory.add_message_sync(message)
@@ -181,8 +183,7 @@ def test_a_context_that_is_too_long_becomes_strictly_smaller_and_fits(
 
 def test_the_limit_that_was_learned_holds_from_then_on() -> None:
     events: list[Event] = []
-    memory = filled("openai_chat")
-    memory._on_event = events.append
+    memory = filled("openai_chat", on_event=events.append)
     size = memory.current_tokens
     memory.recover_sync(ApiError(f"prompt is too long: {size} tokens > {size // 2} maximum"))
     for number in range(60):
