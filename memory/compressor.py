@@ -41,18 +41,8 @@ from .strategies import (
 )
 from .summarize import ExtractiveSummarizer, ModelSummarizer, Summarizer, Summary, SummaryRequest, heading, joined
 from .tokens import TiktokenCounter, TokenCounter
-from .window import (
-    OPEN_CALL,
-    PINNED,
-    PROTECTED_TOOL,
-    SYSTEM_PROMPT,
-    Coverage,
-    Entry,
-    Kind,
-    Unit,
-    reference,
-    units,
-)
+from .units import Unit, units
+from .window import OPEN_CALL, PINNED, PROTECTED_TOOL, SYSTEM_PROMPT, Coverage, Entry, Kind, reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

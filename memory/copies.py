@@ -13,9 +13,11 @@ from .errors import MessageError
 from .marks import unmarked
 from .messages import Dialect, Fit, ToolCall
 from .native import like, to_wire
+from .pairing import answers
 from .strategies import CHARACTERS_PER_TOKEN, Decision, is_whole, masked_results, placeholder, result_share
 from .tokens import TokenCounter
-from .window import Entry, Kind, Unit, answers
+from .units import Unit
+from .window import Entry, Kind
 
 
 def entry_of(message: object, seq: int, dialect: Dialect, counter: TokenCounter) -> Entry:

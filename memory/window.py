@@ -7,16 +7,16 @@ reasoning that produced it) form one unit; the window is cut only between units.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import chain, pairwise, takewhile
+from itertools import takewhile
 from typing import Any
 
 from .marks import Mark, is_same, marks_of, with_marks
-from .messages import Reading, ToolCall, ToolResult
+from .messages import Reading, ToolCall
 from .native import like, to_wire
+from .pairing import OpenCalls
 
 
 class Kind(StrEnum):
@@ -90,51 +90,6 @@ class Entry:
 def reference(seq: int) -> str:
     """Return the public name of a sequence number."""
     return f"r{seq}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
-    """Entries that stay or go together: `entries[start:stop]` of the window."""
-
-    start: int
-    stop: int
-    entries: tuple[Entry, ...]
-    tokens: int
-    is_open: bool
-    """A call of the newest response still waits for its result."""
-
-    @property
-    def is_summary(self) -> bool:
-        return self.entries[0].kind is Kind.SUMMARY
-
-    @property
-    def is_recalled(self) -> bool:
-        """Whether it is nothing but copies that the memory appended; the archive has what they repeat."""
-        return all(entry.kind is Kind.RECALLED for entry in self.entries)
-
-    @property
-    def refs(self) -> str:
-        """The references of the unit, for people: `r4` or `r4-r6`."""
-        first, last = self.entries[0].ref, self.entries[-1].ref
-        return first if first == last else f"{first}-{last}"
-
-    def calls(self) -> Iterator[ToolCall]:
-        """Yield every tool call of the unit in order."""
-        for entry in self.entries:
-            yield from entry.reading.calls
-
-    def callers(self) -> dict[tuple[int, int], ToolCall]:
-        """Return which call each result answers, by the entry's `seq` and the result's index in its reading."""
-        waiting: list[ToolCall] = []
-        found: dict[tuple[int, int], ToolCall] = {}
-        for entry in self.entries:
-            waiting += entry.reading.calls
-            for index, result in enumerate(entry.reading.results):
-                call = next((call for call in waiting if answers(result, call)), None)
-                if call is not None:
-                    waiting.remove(call)
-                    found[entry.seq, index] = call
-        return found
 
 
 class Window:
@@ -413,137 +368,3 @@ NEWEST_USER = "newest user message"
 PINNED = "pinned"
 OPEN_CALL = "open tool call"
 PROTECTED_TOOL = "protected tool"
-
-
-class OpenCalls:
-    """Which calls of the newest response still wait for a result, kept up to date message by message.
-
-    A call whose response was followed by another response of the model is dead, not open: nothing will answer it.
-    """
-
-    def __init__(self, *, splits_responses: bool) -> None:
-        self._splits_responses = splits_responses
-        self._open: list[ToolCall] = []
-        self._after_assistant = False
-
-    def __bool__(self) -> bool:
-        return bool(self._open)
-
-    @property
-    def waiting(self) -> tuple[ToolCall, ...]:
-        return tuple(self._open)
-
-    def begins_response(self, reading: Reading) -> bool:
-        """Return whether this message, added now, would begin a new response of the model."""
-        return reading.role == "assistant" and not (self._splits_responses and self._after_assistant)
-
-    def add(self, reading: Reading) -> None:
-        """Take note of the next message."""
-        if self.begins_response(reading):
-            self._open.clear()
-        self._open.extend(reading.calls)
-        for result in reading.results:
-            answered = next((i for i, call in enumerate(self._open) if answers(result, call)), None)
-            if answered is not None:
-                del self._open[answered]
-        self._after_assistant = reading.role == "assistant"
-
-    def state(self) -> dict[str, bool]:
-        """Return what cannot be told from the messages that still stand, as JSON values."""
-        return {"are_open": bool(self._open), "after_assistant": self._after_assistant}
-
-    def restore(self, state: Mapping[str, bool]) -> None:
-        """Know what was known when `state` was taken. Whatever is open stands, and was added already."""
-        self._after_assistant = state["after_assistant"]
-        if not state["are_open"]:
-            self._open.clear()
-
-
-def units(entries: Sequence[Entry], *, splits_responses: bool) -> list[Unit]:
-    """Divide the window into units, in order. O(n).
-
-    A boundary lies before an entry if no call before it is answered at or after it, no reasoning before it belongs
-    to it, and no call before it is still open. Where results may stand anywhere behind their call (Responses), a unit
-    with an unanswered call counts as open however old it is: its result may still come.
-
-    Source: Anthropic answers 400 when a `tool_use` lacks its `tool_result` in the next message, OpenAI chat when a
-    call lacks its `tool` message, Gemini when the numbers of calls and responses differ (validity-rules C-3).
-    """
-    answered_at, unanswered, newest_response = _pair(entries, splits_responses=splits_responses)
-    first_open = min((index for index in unanswered if index >= newest_response), default=len(entries))
-    boundaries = list(_boundaries(entries, answered_at, first_open))
-    waiting = unanswered if splits_responses else set()
-    return [
-        _unit(entries, start, stop, is_open=stop > first_open or any(i in waiting for i in range(start, stop)))
-        for start, stop in pairwise([*boundaries, len(entries)])
-    ]
-
-
-def _unit(entries: Sequence[Entry], start: int, stop: int, *, is_open: bool) -> Unit:
-    members = tuple(entries[start:stop])
-    return Unit(start=start, stop=stop, entries=members, tokens=sum(e.tokens for e in members), is_open=is_open)
-
-
-def _pair(entries: Sequence[Entry], *, splits_responses: bool) -> tuple[dict[int, int], set[int], int]:
-    """Return (index of a calling entry -> index of its last answer), the unanswered ones, the newest response's."""
-    answered_at: dict[int, int] = {}
-    waiting: defaultdict[str | None, list[tuple[int, ToolCall]]] = defaultdict(list)
-    newest_response = 0
-    for index, entry in enumerate(entries):
-        reading = entry.reading
-        if reading.role == "assistant" and not (
-            splits_responses and index and entries[index - 1].reading.role == "assistant"
-        ):
-            newest_response = index
-        for call in reading.calls:
-            waiting[call.id].append((index, call))
-        for result in reading.results:
-            caller = _pop_caller(waiting, result, newest_response)
-            if caller is not None:
-                answered_at[caller] = index
-    unanswered = {index for calls in waiting.values() for index, _ in calls}
-    return answered_at, unanswered, newest_response
-
-
-def _pop_caller(
-    waiting: dict[str | None, list[tuple[int, ToolCall]]], result: ToolResult, newest_response: int
-) -> int | None:
-    """Take the call that a result answers: the nearest earlier one of its id, else the first of its name.
-
-    Calls of the newest response come first; a dead one is answered only if it alone fits.
-    """
-    if result.call_id is not None and waiting.get(result.call_id):
-        return _take(waiting, waiting[result.call_id][-1])
-    # Without an id any call will do: google-genai's `Part.from_function_response` leaves out the id that the call had.
-    candidates = waiting.get(None, ()) if result.call_id is not None else chain.from_iterable(waiting.values())
-    fitting = [place for place in candidates if answers(result, place[1])]
-    if not fitting:
-        return None
-    return _take(waiting, min(fitting, key=lambda place: (place[0] < newest_response, place[0])))
-
-
-def _take(waiting: dict[str | None, list[tuple[int, ToolCall]]], place: tuple[int, ToolCall]) -> int:
-    calls = waiting[place[1].id]
-    calls.remove(place)
-    if not calls:
-        del waiting[place[1].id]
-    return place[0]
-
-
-def answers(result: ToolResult, call: ToolCall) -> bool:
-    """Return whether a result is a call's: by id where both have one, else by name, as `validate` pairs them."""
-    if result.call_id is not None and call.id is not None:
-        return result.call_id == call.id
-    return result.name is None or result.name == call.name
-
-
-def _boundaries(entries: Sequence[Entry], answered_at: dict[int, int], first_open: int) -> Iterable[int]:
-    bound_until = -1
-    follows_reasoning = False
-    for index, entry in enumerate(entries):
-        is_assistant = entry.reading.role == "assistant"
-        follows_reasoning = follows_reasoning and is_assistant
-        if bound_until < index <= first_open and not follows_reasoning:
-            yield index
-        bound_until = max(bound_until, answered_at.get(index, -1))
-        follows_reasoning = follows_reasoning or entry.reading.binds_next

@@ -11,8 +11,8 @@ from memory.dialects import DIALECTS
 from memory.events import Event
 from memory.messages import DialectName, Reading
 from memory.native import to_wire
+from memory.pairing import OpenCalls
 from memory.testing import WordCounter
-from memory.window import OpenCalls
 
 
 class Watched:

@@ -23,7 +23,20 @@ LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"messages", "config", "usage", "refusals", "marks", "limits"}),
     frozenset({"attachments", "native", "llm", "asking", "started", "starting", "later"}),
     frozenset({"dialects"}),
-    frozenset({"repair", "tokens", "prices", "cache_rules", "prompt_cache", "window", "short_term", "following"}),
+    frozenset(
+        {
+            "repair",
+            "tokens",
+            "prices",
+            "cache_rules",
+            "prompt_cache",
+            "pairing",
+            "window",
+            "units",
+            "short_term",
+            "following",
+        }
+    ),
     frozenset({"embedders"}),
     frozenset({"economics", "extract", "strategies", "summarize", "tracker", "ledger", "recall"}),
     frozenset({"quoting", "embedding", "archive", "names", "live_prefix"}),

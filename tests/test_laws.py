@@ -31,7 +31,7 @@ from memory import (
 )
 from memory.messages import DialectName
 from memory.testing import FailingSummarizer, FixedSummarizer, ScriptedLLM, WordCounter
-from memory.window import Unit
+from memory.units import Unit
 
 from .conversations import builder_for, conversations
 from .laws import Watched

@@ -14,7 +14,8 @@ from memory import Action, Deletion, Masking, Plan, Selective, SlidingWindow, St
 from memory.messages import Attachment, Reading, Role, ToolCall, ToolResult
 from memory.strategies import NEWEST, SHORT_TERM, brief_arguments, masked_size, placeholder
 from memory.testing import check_strategy, situation_of
-from memory.window import FIRST_USER, NEWEST_USER, PINNED, Coverage, Entry, Kind, Unit
+from memory.units import Unit
+from memory.window import FIRST_USER, NEWEST_USER, PINNED, Coverage, Entry, Kind
 
 LONG = "a line of output\n" * 40
 CLAMPED = "clamped to fit max_context_tokens"

@@ -15,7 +15,8 @@ from memory import CompressionStrategy, MemoryConfig, MemoryManager, Plan
 from memory.messages import Attachment, DialectName, Reading, ToolCall, ToolResult
 from memory.strategies import Tiered
 from memory.testing import WordCounter, check_strategy, situation_of
-from memory.window import FIRST_USER, Entry, Unit
+from memory.units import Unit
+from memory.window import FIRST_USER, Entry
 
 from .conversations import builder_for
 

@@ -13,19 +13,10 @@ from hypothesis import strategies as st
 from memory.copies import entry_of
 from memory.dialects import DIALECTS
 from memory.messages import DialectName
+from memory.pairing import OpenCalls
 from memory.testing import WordCounter
-from memory.window import (
-    FIRST_USER,
-    NEWEST_USER,
-    PINNED,
-    SYSTEM_PROMPT,
-    Entry,
-    Kind,
-    OpenCalls,
-    Window,
-    reference,
-    units,
-)
+from memory.units import units
+from memory.window import FIRST_USER, NEWEST_USER, PINNED, SYSTEM_PROMPT, Entry, Kind, Window, reference
 
 from .conversations import DIALECT_NAMES, Builder, GeminiBuilder, builder_for, conversations
 

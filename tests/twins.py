@@ -16,11 +16,11 @@ from memory.dialects import DIALECTS
 from memory.errors import AgentMemoryError, HistoryError
 from memory.messages import DialectName, Reading
 from memory.native import to_wire
+from memory.pairing import OpenCalls
 from memory.sessions.sqlite import SqliteSessionStore
 from memory.sessions.store import SessionStore
 from memory.sessions.transfer import export_session, import_session
 from memory.testing import WordCounter
-from memory.window import OpenCalls
 
 OF_SESSIONS = ("session_id", "unsaved_count")
 """Statistics that only a memory with a session has."""

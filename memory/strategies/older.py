@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..config import ToolPolicy
-from ..window import Unit
+from ..units import Unit
 from .placeholders import NO_NOTES, Place, masked_size
 from .plan import Action, Decision, Situation
 

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from ..messages import Attachment, Reading, ToolCall
-from ..window import Entry, Kind, Unit
+from ..units import Unit
+from ..window import Entry, Kind
 
 Place: TypeAlias = tuple[int, int]
 """Where a result stands: its entry's `seq`, and its index in the reading."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ..config import ToolPolicy
-from ..window import Unit
+from ..units import Unit
 
 
 class Action(StrEnum):

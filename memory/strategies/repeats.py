@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from ..messages import ToolCall
 from ..patterns import Pattern
-from ..window import Entry, Unit
+from ..units import Unit
+from ..window import Entry
 from .placeholders import Place, is_whole, maskable_results
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ..window import OPEN_CALL, PINNED, PROTECTED_TOOL, Unit
+from ..units import Unit
+from ..window import OPEN_CALL, PINNED, PROTECTED_TOOL
 from .older import OLDER_SUMMARY, keep, masked
 from .placeholders import masked_size
 from .plan import Action, Decision, Plan, Situation

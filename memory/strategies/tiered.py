@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from ..config import CompressionStrategy
-from ..window import Unit
+from ..units import Unit
 from .older import all_older, masked
 from .placeholders import Place, maskable_results
 from .plan import Action, Decision, Plan, Situation

@@ -12,7 +12,8 @@ from ..llm import Steps
 from ..messages import Reading
 from ..strategies import Situation
 from ..summarize import Summary, SummaryRequest, digest_of
-from ..window import Entry, Unit
+from ..units import Unit
+from ..window import Entry
 
 
 class WordCounter:
