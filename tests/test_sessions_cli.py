@@ -280,7 +280,7 @@ def test_an_export_to_a_device_writes_to_the_device(kept: Kept, aloop: Aloop) ->
 
 
 def test_a_session_is_found_by_its_new_title(kept: Kept, aloop: Aloop) -> None:
-    assert aloop("sessions", "rename", kept.id, "the long one").code == 0
+    assert aloop("sessions", "rename", kept.id, "the long one").out == f"renamed: {kept.id}, the long one\n"
 
     assert aloop("sessions", "show", "the long one", "--json").json["id"] == kept.id
 
@@ -314,6 +314,20 @@ def test_forgotten_words_are_gone_from_everywhere(kept: Kept, aloop: Aloop) -> N
     assert aloop("sessions", "search", "giraffe").out == "nothing found\n"
     assert "giraffe" not in aloop("sessions", "show", kept.branch_id, "--messages").out
     assert b"giraffe" not in kept.db.read_bytes()
+
+
+def test_nothing_is_forgotten_where_one_reference_names_nothing(kept: Kept, aloop: Aloop) -> None:
+    assert aloop("sessions", "forget", kept.branch_id, "r6", "r999", "--yes").code == 2
+
+    assert "giraffe" in aloop("sessions", "show", kept.branch_id, "--messages").out
+
+
+def test_what_keeps_house_can_be_told_as_json(kept: Kept, aloop: Aloop) -> None:
+    named = (kept.branch_id, "--json")
+
+    assert aloop("sessions", "rename", *named, "other").json == {"renamed": kept.branch_id, "title": "other"}
+    assert aloop("sessions", "forget", *named, "r6", "--yes").json == {"forgotten": 1}
+    assert aloop("sessions", "delete", *named, "--yes").json == {"deleted": [kept.branch_id]}
 
 
 def test_limits_delete_the_oldest(kept: Kept, aloop: Aloop) -> None:
@@ -354,6 +368,9 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["sessions", "import", "nothing.json"], "nothing.json cannot be read"),
     (["sessions", "rename", "latest", " "], "the title is empty"),
     (["sessions", "forget", "latest", "three", "--yes"], "named like r17"),
+    (["sessions", "forget", "latest", "r999", "--yes"], "'r999' names no message of "),
+    (["sessions", "forget", "latest", "r9-r3", "--yes"], "'r9-r3' names no message of "),
+    (["sessions", "forget", "latest", "r0", "--yes"], "'r0' names no message of "),
     (["sessions", "limit"], "--max-bytes, --max-age"),
     (["sessions", "limit", "--max-bytes", "much"], "a size such as 500MB"),
     (["sessions", "limit", "--max-age", "5 moons"], "an age such as 30d"),
@@ -364,6 +381,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["sessions", "list", "--db", "mysql://x/y"], "a file or a postgresql:// address"),
     (["sessions", "list", "--db", ""], "--db must name a file"),
     (["sessions", "--db", "x.db", "list"], "aloop sessions list --db"),
+    (["sessions", "--json", "tree"], "aloop sessions tree --json\n"),
     (["report", "nobody"], "nobody"),
     (["report", "latest", "--html", "no/such/folder.html"], "cannot be written"),
 ]

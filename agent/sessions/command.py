@@ -18,9 +18,12 @@ sessions_app = typer.Typer(
 def _sessions(context: typer.Context, db: Db = None, limit: Limit = None, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is None:
         looking.list_command(db, limit, as_json)
-    elif db is not None or limit is not None or as_json:
+        return
+    given = {"--db …": db is not None, "--limit …": limit is not None, "--json": as_json}
+    options = " ".join(option for option, is_given in given.items() if is_given)
+    if options:
         name = context.invoked_subcommand
-        raise ConfigError(f"options stand behind the command: aloop sessions {name} --db …", field="sessions")
+        raise ConfigError(f"options stand behind the command: aloop sessions {name} {options}", field="sessions")
 
 
 sessions_app.command(name="list", short_help="List the sessions, the newest first.")(looking.list_command)

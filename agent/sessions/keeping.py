@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -19,22 +20,33 @@ from .places import opened, place_shown
 
 
 def rename_command(
-    session: Session, title: Annotated[str, typer.Argument(metavar="TITLE", help="The new one.")], db: Db = None
+    session: Session,
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="The new one.")],
+    db: Db = None,
+    as_json: AsJson = False,
 ) -> None:
     """Give a session a title, by which it can be named from then on."""
     if not title.strip():
         raise ConfigError("the title is empty", field="title")
     with opened(db) as store:
-        store.rename(store.find(session).id, title)
+        info = store.find(session)
+        store.rename(info.id, title)
+    if as_json:
+        print_json(output(), {"renamed": info.id, "title": title})
+    else:
+        print_line(output(), f"renamed: {info.id}, {harmless(excerpt_of(title))}")
 
 
-def delete_command(session: Session, is_sure: Yes = False, db: Db = None) -> None:
+def delete_command(session: Session, is_sure: Yes = False, db: Db = None, as_json: AsJson = False) -> None:
     """Delete a session for good. Its branches keep what they share with it. One that is open stays."""
     with opened(db) as store:
         info = store.find(session)
         _ask(is_sure, f"Delete {_described(info)}?")
         store.delete(info.id)
-    print_line(output(), f"deleted: {info.id}")
+    if as_json:
+        print_json(output(), {"deleted": [info.id]})
+    else:
+        print_line(output(), f"deleted: {info.id}")
 
 
 def forget_command(
@@ -42,14 +54,18 @@ def forget_command(
     refs: Annotated[list[str], typer.Argument(metavar="REF...", help="Messages: r17, or r3-r9.")],
     is_sure: Yes = False,
     db: Db = None,
+    as_json: AsJson = False,
 ) -> None:
     """Take the words of messages away for good, also where a summary quotes them. The rest of the session stays."""
-    ranges = [_range(ref) for ref in refs]
+    ranges = {ref: _range(ref) for ref in refs}
     with opened(db) as store:
         info = store.find(session)
-        numbers = {seq for first, last in ranges for seq in range(first, min(last, info.heading.last_seq) + 1)}
+        numbers = _numbers(ranges, info)
         _ask(is_sure, f"Forget {counted(len(numbers), 'message')} of {_described(info)}?")
         count = store.forget(info.id, numbers)
+    if as_json:
+        print_json(output(), {"forgotten": count})
+        return
     print_line(output(), f"forgotten: {counted(count, 'message')}")
 
 
@@ -91,6 +107,22 @@ def _range(ref: str) -> tuple[int, int]:
     if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (first, last or first)):
         raise ConfigError(f"a message is named like r17, several like r3-r9, got {ref[:80]!r}", field="ref")
     return int(first), int(last or first)
+
+
+def _numbers(ranges: Mapping[str, tuple[int, int]], info: SessionInfo) -> set[int]:
+    """Return the numbers of the messages that references name.
+
+    Raises:
+        ConfigError: One of them names none: it is mistyped, and what was meant would stay.
+    """
+    found: set[int] = set()
+    for ref, (first, last) in ranges.items():
+        named = range(max(first, 1), min(last, info.heading.last_seq) + 1)
+        if not named:
+            held = f"which has r1 to r{info.heading.last_seq}" if info.heading.last_seq else "which has no messages"
+            raise ConfigError(f"{ref!r} names no message of {info.id}, {held}; nothing was forgotten", field="ref")
+        found.update(named)
+    return found
 
 
 def _ask(is_sure: bool, question: str) -> None:
