@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -16,7 +16,7 @@ from memory.config import nearest
 from memory.errors import ConfigError
 
 from .files import config_files
-from .layers import AGENT, AGENT_KEYS, SECRET_KEYS, Given, Layer, layers_of
+from .layers import AGENT, AGENT_KEYS, SECRET_KEYS, Given, Layer, layers_of, without_password
 from .load import Setting, strongest, working_dir
 from .settings import none_from_word
 
@@ -219,18 +219,11 @@ _NOT_THE_PROJECTS: Final[Mapping[str, str]] = {
 
 
 def _settings(agent: AgentSettings, origins: Mapping[str, str]) -> list[Setting]:
-    values = agent.model_dump() | {"base_url": _without_password(agent.base_url)}
+    values = agent.model_dump() | {"base_url": without_password(agent.base_url)}
     return [
         Setting(key=key, field=name, value=values[name], source=origins.get(name, "default"))
         for key, name in AGENT_KEYS.items()
     ]
-
-
-def _without_password(address: str | None) -> str | None:
-    if address is None:
-        return None
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=parts.query and _HIDDEN))
 
 
 def _hidden(secrets: Mapping[str, Given]) -> list[Setting]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 from memory.config import nearest
 from memory.errors import ConfigError
@@ -154,7 +155,25 @@ def _environment(environ: Mapping[str, str], family: Family) -> Iterable[tuple[s
 
 
 def _lines(path: Path) -> Iterable[tuple[str, str, str]]:
-    return ((key, text, f"{path}:{number}") for key, (number, text) in files.read(path).items())
+    for key, (number, text) in files.read(path).items():
+        yield key, _placed(text, path) if key in _PATHS else text, f"{path}:{number}"
+
+
+def _placed(text: str, path: Path) -> str:
+    """Return a path as it is meant in a file: from the folder on that the file stands for, wherever one works in it."""
+    is_path = bool(text.strip()) and "://" not in text and text.strip().lower() != "none"
+    return str(path.parent.parent / Path(text.strip()).expanduser()) if is_path else text
+
+
+_PATHS: Final = frozenset({"MEMORY_SESSION_DB"})
+
+
+def without_password(address: str | None) -> str | None:
+    """Return an address as it may be shown."""
+    if address is None or "://" not in address:
+        return address
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=parts.query and "(hidden)"))
 
 
 def _layer(values: Iterable[tuple[str, str, str]], family: Family, *, is_from_project: bool = False) -> Layer:

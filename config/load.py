@@ -14,7 +14,7 @@ from memory.config import FIELD_NAMES, PRESETS, MemoryConfig, allowed, unknown_f
 from memory.errors import ConfigError
 
 from .files import config_files
-from .layers import KEYS, Given, Layer, layers_of
+from .layers import KEYS, Given, Layer, layers_of, without_password
 from .settings import Settings
 
 _KEY_OF: Final[Mapping[str, str]] = {name: key for key, name in KEYS.items()}
@@ -162,6 +162,7 @@ def _settings(memory: MemoryConfig, preset: str | None, origins: Mapping[str, st
     rows = [("preset", preset, origins.get("preset", "default"))]
     for name in FIELD_NAMES:
         value = getattr(memory, name)
+        value = without_password(value) if name == "session_db" else value
         fallback = f"preset {preset!r}" if name in below else "default"
         if name == "compression_threshold" and value != below.get(name, MemoryConfig().compression_threshold):
             fallback += ", lowered to 80 % of max_context_tokens"

@@ -115,6 +115,11 @@ class Followed:
         self._messages[: len(messages)] = messages
         return swapped
 
+    def items(self) -> list[object]:
+        """Return the list in a new one; what was read from a store as JSON, a response as the messages it became."""
+        self._read()
+        return [one for item in self._messages for one in (item.wires if isinstance(item, Kept) else (item,))]
+
     def numbered(self) -> dict[int, object]:
         """Return the caller's objects by the number of the first message that each became. O(n)."""
         self._read()

@@ -377,6 +377,14 @@ class MemoryManager:
         """Return, beside each message of the context, the message as it was added; None for what the memory wrote."""
         return [None if e.is_written else e.as_added.message for e in self._window.entries]
 
+    def history(self) -> list[Any]:
+        """Return everything that was added and not withdrawn since, in order: the whole list, nothing compressed.
+
+        With it, a caller who keeps the list goes on after a resume: `messages = memory.history()`. O(n), and reads the
+        store where the memory was resumed.
+        """
+        return self._intake.followed.items()
+
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:
         """The newest response's calls that wait for a result; after a crash, they must get one before anything else."""
@@ -595,7 +603,7 @@ class MemoryManager:
     def close(self) -> None:
         """Write what is left and give the session up, so that another process can resume it. Without one, nothing.
 
-        The memory can be looked at afterwards; what is added to it is not kept. A store that was opened for it, by
+        The memory can be looked at afterwards, and refuses what is added to it. A store that was opened for it, by
         `session_db`, is closed with it.
 
         Raises:
@@ -704,6 +712,7 @@ class MemoryManager:
     # --- Running ------------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Work[Result]) -> Result:
+        self._refuse_closed()
         llm, meter = self._compressor.llm, self._accounts.summary_meter
         try:
             result = await adrive(work, llm, meter=meter)
@@ -714,6 +723,7 @@ class MemoryManager:
         return result
 
     def _run_sync(self, work: Work[Result]) -> Result:
+        self._refuse_closed()
         llm, meter = self._compressor.llm, self._accounts.summary_meter
         try:
             result = drive(work, llm, meter=meter)
@@ -721,6 +731,10 @@ class MemoryManager:
             self._save()
         self._cycle.orders.start(partial(start, llm=llm, meter=meter))
         return result
+
+    def _refuse_closed(self) -> None:
+        if self._was_closed:
+            raise SessionError("this memory was closed, so nothing more would be kept; resume its session to go on")
 
     def _save(self) -> None:
         if self._session is not None:

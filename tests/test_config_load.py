@@ -355,3 +355,26 @@ def test_settings_alone_read_this_process(place: Place, monkeypatch: pytest.Monk
 
     assert (settings.short_term_size, settings.preset) == (9, None)
     assert config.load().memory.short_term_size == 9
+
+
+class TestThePlaceOfSessions:
+    def test_is_meant_from_the_projects_folder_on(self, place: Place) -> None:
+        place.write(place.project, "MEMORY_SESSION_DB=runs.db")
+
+        assert place.load().memory.session_db == str(place.project / "runs.db")
+
+    def test_in_the_environment_is_meant_as_it_stands(self, place: Place) -> None:
+        assert place.load({"MEMORY_SESSION_DB": "runs.db"}).memory.session_db == "runs.db"
+
+    def test_is_shown_without_its_password(self, place: Place) -> None:
+        loaded = place.load({"MEMORY_SESSION_DB": "postgresql://agents:topsecret@host:1/agents"})
+
+        [shown] = [setting.value for setting in loaded.settings if setting.field == "session_db"]
+        assert shown == "postgresql://host:1/agents"
+        assert loaded.memory.session_db == "postgresql://agents:topsecret@host:1/agents"
+
+    def test_is_no_database_that_a_project_names(self, place: Place) -> None:
+        place.write(place.project, "MEMORY_SESSION_DB=postgresql://elsewhere/agents")
+
+        with pytest.raises(ConfigError, match="no database"):
+            place.load()

@@ -12,6 +12,7 @@ from memory import (
     HistoryError,
     MemoryConfig,
     MemoryManager,
+    SessionError,
     SessionInUseError,
     SqliteSessionStore,
     TokenTracker,
@@ -153,3 +154,28 @@ def test_automatic_recall_does_without_a_store_that_cannot_be_read(
     resumed.add_message_sync({"role": "user", "content": "What about src/valve_99.py and src/valve_23.py again?"})
 
     assert resumed.get_stats()["unsaved_count"] == 1
+
+
+def test_a_closed_memory_refuses_what_would_not_be_kept(store: SqliteSessionStore) -> None:
+    memory = MemoryManager(store=store)
+    say(memory, 1)
+    memory.close()
+
+    with pytest.raises(SessionError, match="closed"):
+        say(memory, 1)
+    assert len(memory.messages) == 2  # it can still be looked at
+
+
+def test_a_caller_who_keeps_the_list_goes_on_with_the_history(store: SqliteSessionStore) -> None:
+    said: list[object] = [{"role": "user", "content": f"valve {n} opens at {n} bar, then closes"} for n in range(60)]
+    memory = MemoryManager(SMALL, store=store)
+    memory.follow_sync(said)
+    memory.close()
+    resumed = MemoryManager.resume(store=store)
+    standing = resumed.messages
+
+    messages = resumed.history()
+    assert messages == said
+    resumed.follow_sync([*messages, {"role": "assistant", "content": "noted"}])
+
+    assert resumed.messages == [*standing, {"role": "assistant", "content": "noted"}]

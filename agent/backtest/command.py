@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -154,7 +154,7 @@ def _policies(names: Sequence[str] | None, thresholds: Sequence[str] | None, sum
         policies_named(
             names or DEFAULT_POLICIES,
             thresholds=sizes,
-            own=load().memory,
+            own=replace(load().memory, session_db=None),  # what is tried out on a recording is no session
             summariser="model" if summariser == "model" else "extractive",
         )
     )

@@ -12,7 +12,8 @@ from ..history import Change, Standing
 from ..native import to_wire
 from ..strategies import Decision
 from ..tracker import Call
-from ..window import Entry, marked
+from ..units import Unit
+from ..window import Entry, marked, reference
 from .archive import SessionArchive
 from .encoding import Encoded, digest_of, dumped, encode
 from .layouts import Digests, Layout, runs, stored_layout
@@ -287,9 +288,18 @@ def _summary_of(change: Change) -> str:
     return change.standing_after.memory.summary if change.standing_after.memory is not None else ""
 
 
+def _refs(unit: Unit) -> str:
+    """Return which messages a unit stands for; of a summary, those that it covers."""
+    covers = unit.entries[0].covers
+    if covers is None:
+        return unit.refs
+    first, last = reference(covers.seqs[0]), reference(covers.seqs[-1])
+    return first if first == last else f"{first}-{last}"
+
+
 def _decision(decision: Decision) -> dict[str, object]:
     return {
-        "refs": decision.unit.refs,
+        "refs": _refs(decision.unit),
         "action": str(decision.action),
         "reason": decision.reason,
         "tokens_before": decision.tokens_before,
