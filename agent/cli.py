@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -442,7 +442,8 @@ def _number(text: str | None, kind: Callable[[str], float]) -> float | str | Non
 
 
 def _config(strategy: str | None, threshold: str | None, max_context: str | None, preset: str | None) -> MemoryConfig:
-    return load(**_given(strategy, threshold, max_context, preset)).memory
+    # What is tried out on a recording is no session.
+    return replace(load(**_given(strategy, threshold, max_context, preset)).memory, session_db=None)
 
 
 def _dialect(name: str | None) -> DialectName | None:

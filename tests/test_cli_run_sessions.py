@@ -120,3 +120,16 @@ def test_an_agent_answers_the_calls_that_a_crash_left_open(tmp_path: Path) -> No
     messages = [to_wire(message) for message in resumed.messages]
     assert [message["role"] for message in messages] == ["user", "assistant", "tool", "user", "assistant"]
     assert "Interrupted" in messages[2]["content"]
+
+
+def test_what_is_tried_out_on_a_recording_is_no_session(
+    aloop: Aloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMORY_SESSION_DB", str(tmp_path / "sessions.db"))
+    said = [{"role": role, "content": f"{role} says {n}"} for n in range(4) for role in ("user", "assistant")]
+    (tmp_path / "run.json").write_text(json.dumps({"messages": said}))
+
+    for command in ("replay", "preview", "backtest"):
+        assert aloop(command, "run.json", "--json").code == 0
+
+    assert not (tmp_path / "sessions.db").exists()
