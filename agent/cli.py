@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from config import load, load_agent
 from memory import MemoryConfig, validate
 from memory.dialects import dialect_named
-from memory.errors import AgentMemoryError, ConfigError, TranscriptError
+from memory.errors import AgentMemoryError, ConfigError, SessionInUseError, TranscriptError
 from memory.messages import DialectName
 from memory.sessions import open_store
 
@@ -37,7 +37,9 @@ from .printing import json_text
 from .replay import preview, replay
 from .session_report.command import report_command
 from .sessions.command import sessions_app
+from .sessions.going_on import agent_for, session_named
 from .sessions.options import Db, Session
+from .sessions.places import refuse_unwritable
 from .transcripts import Transcript, parse_transcripts, read_transcripts
 
 OK, FOUND, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -92,6 +94,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         if isinstance(left.__context__, BrokenPipeError):
             raise left.__context__ from None
         return int(left.code or OK)
+    except SessionInUseError as error:
+        owner = f"process {error.process_id} on {error.host}"
+        _complain(f"the session {error.session_id} is open in {owner} and stays as it is; let that process end first")
+        return MISTAKE
     except AgentMemoryError as error:
         _complain(error)
         return MISTAKE
@@ -223,6 +229,9 @@ def run_command(
     is_saved: Annotated[
         bool, typer.Option("--save/--no-session", help="Keep the conversation as a session.", show_default=False)
     ] = True,
+    takes_over: Annotated[
+        bool, typer.Option("--take-over", help="Also take a session that another process has open.")
+    ] = False,
     db: Db = None,
     strategy: Strategy = None,
     threshold: Threshold = None,
@@ -249,14 +258,17 @@ def run_command(
         "allow_writes": allow_writes,
         "allow_commands": allow_commands,
     }
+    is_saved = _saved(session, is_saved, takes_over)
+    resumed = None if session is None else session_named(session, db)
     order = run.Order(
         task=_standard_input().decode(errors="replace") if task == "-" else task,
-        agent=load_agent(**{name: value for name, value in settings.items() if value is not None}),
+        agent=agent_for(resumed, {name: value for name, value in settings.items() if value is not None}),
         memory=load(**_given(strategy, threshold, max_context, preset, max_cost), **_place(db)),
         root=root,
         system=system,
-        session=session,
-        is_saved=_saved(session, is_saved),
+        session=resumed,
+        takes_over=takes_over,
+        is_saved=is_saved,
     )
     if as_json:
         report = run.run_task(order, run.Silence())
@@ -279,6 +291,8 @@ def demo(
     from .demo import run_demo  # it brings in the agent, which no other command needs
 
     store = open_store(load().memory.session_db) if is_saved else None
+    if store is not None:
+        refuse_unwritable(store)
     errors = Console(stderr=True, highlight=False)
     raise typer.Exit(run_demo(path, console=_out(), errors=errors, as_json=as_json, store=store))
 
@@ -394,7 +408,9 @@ def _place(db: str | None) -> dict[str, Any]:
     return {} if db is None else {"session_db": db}
 
 
-def _saved(session: str | None, is_saved: bool) -> bool:
+def _saved(session: str | None, is_saved: bool, takes_over: bool) -> bool:
+    if session is None and takes_over:
+        raise ConfigError("--take-over is about a session that is open; name it by --session", field="takes_over")
     if session is not None and not is_saved:
         raise ConfigError("--session names a session and --no-session wants none; give one of them", field="session")
     return is_saved

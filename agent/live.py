@@ -16,9 +16,11 @@ from rich.text import Text
 
 from memory import MemoryConfig, format_stats
 from memory.events import Compressed
+from memory.sessions.values import SessionInfo
 
 from .lines import cut, describe_event, harmless, intention
 from .llm import Delta, LLMResponse
+from .printing import counted
 from .run import CallReport, Order, RunEnd, RunReport, StepReport, run_task
 
 _INDENT = 25
@@ -78,6 +80,8 @@ class Screen:
         self._line(f"{settings.provider} {self._model}{at}", style="bold")
         self._line(f"Task: {' '.join(order.task.split())}")
         self._line(f"Folder: {order.root.resolve()}")
+        if order.session is not None:
+            self._line(_going_on(order.session))
         for line in textwrap.wrap(f"Tools: {', '.join(tools)}", self._width, subsequent_indent="  "):
             self._line(line)
         self._line(_intention(memory))
@@ -212,6 +216,10 @@ class Screen:
     def _print(self, text: str, *, style: str = "") -> None:
         # Text: brackets are no markup. Soft wrap: a line stays a line in a file or a pipe.
         self._console.print(Text(self._plain(text), style=style), soft_wrap=True)
+
+
+def _going_on(session: SessionInfo) -> str:
+    return f"Session: {session.id} goes on, {counted(session.heading.last_seq, 'message')}: {session.heading.title}"
 
 
 def _intention(memory: MemoryConfig) -> str:

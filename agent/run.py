@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from config import Loaded, LoadedAgent
 from memory import MemoryConfig, MemoryManager
-from memory.errors import AgentMemoryError, ConfigError, StorageError
+from memory.errors import AgentMemoryError, ConfigError, SessionInUseError, StorageError
 from memory.events import Event, OverBudget
 from memory.messages import DialectName, ToolCall, ToolResult, Wire
 from memory.sessions import open_store
+from memory.sessions.values import SessionInfo
 
 from .agent import SYSTEM_PROMPT, ReActAgent
 from .asking import Remarks, budget_problem, connected, problem_of
@@ -25,6 +26,7 @@ from .base import AgentResult, EndReason, Step
 from .embedding import embedder_for
 from .interrupts import Interrupts, interrupts
 from .llm import Delta, LLMResponse, OnDelta, ProviderModel
+from .sessions.places import refuse_unwritable
 from .telemetry import Telemetry, TracedModel
 from .tools import Tool, Toolbox, recall_tool, standard_tools
 
@@ -48,8 +50,10 @@ class Order:
     """The folder of the tools."""
     system: str | None = None
     """System prompt; None for the agent's own."""
-    session: str | None = None
-    """The session to go on in: an id, the beginning of one, a title, or `latest`; None for a new one."""
+    session: SessionInfo | None = None
+    """The session to go on in; None for a new one."""
+    takes_over: bool = False
+    """Also take a session that another process has open."""
     is_saved: bool = True
     """Keep the conversation. Where, the settings say; `~/.aloop/sessions.db` if they do not."""
 
@@ -225,19 +229,35 @@ class _Run:
         _refuse_file(order.root)
         tools = self._standard_tools()
         self._model = connected(order.agent)
-        self._memory = self._new_memory()
+        self._config = _memory_config(order.memory)
+        if not order.is_saved:
+            self._config = replace(self._config, session_db=None)
+        self._store = open_store(self._config.session_db) if order.is_saved else None
+        self._memory = self._new_memory() if order.session is None else self._resumed_memory(order.session)
         self._toolbox = _WatchedToolbox([*tools, self._recall_tool()])
         self._agent = self._new_agent()
 
     async def work(self) -> RunReport:
         """Run the agent to its end, whichever that is."""
         self._watcher.on_begin(self._order, self._memory.config, [tool.name for tool in self._toolbox.tools])
+        self._warn_of_store()
         with interrupts(self._watcher.on_interrupt, self._watcher.on_kill) as taken, self._remarks.collected():
             async with self._model:
                 report = await self._worked(taken)
         with suppress(StorageError):  # it was told when it happened: the report has the event
             self._memory.close()
         return report
+
+    def _warn_of_store(self) -> None:
+        """Say before the first step that nothing of this run will be kept, where that is so."""
+        if self._store is None:
+            return
+        try:
+            refuse_unwritable(self._store)
+        except StorageError as error:
+            text = f"warning: the session cannot be saved: {error}"
+            self._remarks.texts.append(text)
+            self._watcher.on_remark(text)
 
     async def _worked(self, taken: Interrupts) -> RunReport:
         try:
@@ -337,32 +357,39 @@ class _Run:
     # --- What it is made of -------------------------------------------------------------------------------------------
 
     def _new_memory(self) -> MemoryManager:
-        llm = self._model if self._telemetry is None else TracedModel(self._model, self._telemetry)
-        config, order = _memory_config(self._order.memory), self._order
-        if not order.is_saved:
-            config = replace(config, session_db=None)
-        store = open_store(config.session_db) if order.is_saved else None
-        if order.session is not None:
-            memory = MemoryManager.resume(
-                order.session,
-                config,
-                llm,
-                store=store,
-                model=self._model.model,
-                embedder=embedder_for(config),
-                on_event=self._on_event,
-            )
-            _refuse_other_format(memory, self._model.dialect)
-            return memory
         return MemoryManager(
-            config,
-            llm,
+            self._config,
+            self._summariser(),
             dialect=self._model.dialect,
             model=self._model.model,
-            store=store,
-            embedder=embedder_for(config),
+            store=self._store,
+            embedder=embedder_for(self._config),
             on_event=self._on_event,
         )
+
+    def _resumed_memory(self, session: SessionInfo) -> MemoryManager:
+        try:
+            memory = MemoryManager.resume(
+                session.id,
+                self._config,
+                self._summariser(),
+                store=self._store,
+                takes_over=self._order.takes_over,
+                model=self._model.model,
+                embedder=embedder_for(self._config),
+                on_event=self._on_event,
+            )
+        except SessionInUseError as error:
+            raise ConfigError(
+                f"the session {error.session_id} is open in process {error.process_id} on {error.host}: let that end, "
+                "or give --take-over, and what it says from then on is not saved",
+                field="session",
+            ) from error
+        _refuse_other_format(memory, self._model.dialect)
+        return memory
+
+    def _summariser(self) -> ProviderModel | TracedModel:
+        return self._model if self._telemetry is None else TracedModel(self._model, self._telemetry)
 
     def _new_agent(self) -> ReActAgent:
         settings = self._order.agent.agent

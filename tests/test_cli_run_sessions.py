@@ -104,6 +104,100 @@ def test_a_run_whose_session_cannot_be_saved_answers_all_the_same_and_says_so(
     assert "warning: the session could not be saved" in done.err
 
 
+def test_a_place_that_cannot_work_is_told_before_the_first_step(
+    aloop: Aloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMORY_SESSION_DB", str(tmp_path))
+    with ProviderSimulator("openai_chat", READS_A_FILE) as server:
+        done = aloop(*asked(server))
+
+    assert done.code == 0
+    assert done.out.index("warning: the session cannot be saved") < done.out.index("read_file path=")
+
+
+def test_the_demo_does_not_begin_where_it_could_not_be_kept(
+    aloop: Aloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMORY_SESSION_DB", str(tmp_path))
+
+    done = aloop("demo", "--save")
+
+    assert (done.code, done.out) == (2, "")
+    assert str(tmp_path) in done.err
+
+
+# --- Going on ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def session_id(aloop: Aloop) -> str:
+    """A session of a model of OpenAI's, kept in the user's own file."""
+    with ProviderSimulator("openai_chat", READS_A_FILE) as server:
+        return str(aloop(*asked(server, "--json")).json["session_id"])
+
+
+def test_a_session_knows_its_model(aloop: Aloop, session_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    with ProviderSimulator("openai_chat", ["Nothing more."]) as server:
+        done = aloop("sessions", "resume", session_id, "--task", "And then?", "--base-url", server.base_url)
+
+    assert done.code == 0
+    assert done.out.startswith("openai gpt-4o-mini, at ")
+    assert f"Session: {session_id} goes on, 5 messages: At what pressure?" in done.out
+    assert server.requests[-1].body["model"] == "gpt-4o-mini"
+
+
+def test_settings_name_the_model_before_the_session_does(
+    aloop: Aloop, session_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    monkeypatch.setenv("ALOOP_MODEL", "gpt-4.1")
+    with ProviderSimulator("openai_chat", ["Nothing more."]) as server:
+        aloop("sessions", "resume", session_id, "--task", "And then?", "--base-url", server.base_url)
+
+    assert server.requests[-1].body["model"] == "gpt-4.1"
+
+
+@pytest.mark.parametrize("model", ["llama3.3", "gpt-oss:20b", "anthropic/claude-sonnet-4-5"])
+def test_a_provider_in_doubt_is_asked_for(aloop: Aloop, model: str) -> None:
+    with ProviderSimulator("openai_chat", READS_A_FILE) as server:
+        aloop(*asked(server), "--model", model)
+
+    done = aloop("sessions", "resume", "latest", "--task", "And then?")
+
+    assert done.code == 2
+    assert "no provider is named" in done.err
+
+
+def test_a_wrong_name_of_a_session_is_told_before_anything_else(aloop: Aloop) -> None:
+    done = aloop("sessions", "resume", "nope", "--task", "Go on.")
+
+    assert done.code == 2
+    assert "'nope'" in done.err
+    assert "provider" not in done.err
+
+
+def test_a_session_that_is_open_is_taken_over_only_where_that_is_said(aloop: Aloop, session_id: str) -> None:
+    memory = MemoryManager.resume(session_id)
+    with ProviderSimulator("openai_chat", ["Nothing more."]) as server:
+        refused = aloop(*asked(server, "--session", session_id))
+        taken = aloop(*asked(server, "--session", session_id, "--take-over", "--json"))
+    memory.close()
+
+    assert refused.code == 2
+    assert f"is open in process {os.getpid()} on " in refused.err
+    assert "--take-over" in refused.err
+    assert "MemoryManager" not in refused.err
+    assert (taken.code, taken.json["session_id"]) == (0, session_id)
+
+
+def test_taking_over_is_about_a_session(aloop: Aloop) -> None:
+    done = aloop("run", "--task", "Go on.", "--take-over")
+
+    assert done.code == 2
+    assert "--session" in done.err
+
+
 def test_an_agent_answers_the_calls_that_a_crash_left_open(tmp_path: Path) -> None:
     store = SqliteSessionStore(tmp_path / "sessions.db")
     crashed = MemoryManager(store=store, dialect="openai_chat")

@@ -303,7 +303,8 @@ def test_a_session_that_is_open_is_left_alone(kept: Kept, aloop: Aloop, command:
     done = aloop("sessions", *command, "--yes")
 
     assert done.code == 2
-    assert "is open" in done.err
+    assert f"is open in process {os.getpid()} on " in done.err
+    assert "MemoryManager" not in done.err
     memory.close()
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from config import load
 from memory.errors import ConfigError
+from memory.sessions.lease import new_owner
 from memory.sessions.opening import open_store
 from memory.sessions.sqlite import SqliteSessionStore
 from memory.sessions.store import SessionStore
@@ -34,6 +35,15 @@ def opened(db: str | None, *, is_writing: bool = False) -> Iterator[SessionStore
         yield store
     finally:
         store.close()
+
+
+def refuse_unwritable(store: SessionStore) -> None:
+    """Write nothing of account to a store, so that a place that cannot work is found at once. A file is made.
+
+    Raises:
+        StorageError: Nothing can be kept there.
+    """
+    store.release("", new_owner())
 
 
 def place_shown(db: str | None) -> str:
