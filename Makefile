@@ -13,7 +13,7 @@ help:
 	@echo "make test         run the tests"
 	@echo "make test-newest  the tests of the SDKs' newest majors, which stand beside no framework yet"
 	@echo "make check        lint, formatting, types, documentation"
-	@echo "make bench        tables of retention, dollars, speed, prefix, overhead and playback"
+	@echo "make bench        tables of retention, dollars, speed, prefix, overhead, sessions, recall and playback"
 	@echo "make format       apply the formatting"
 	@echo "make clean        remove .venv and caches"
 
@@ -40,6 +40,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for script in retention economics speed prefix overhead live_prefix; do echo "== $$script"; $(RUN) benchmarks/$$script.py || exit 1; done
+	@echo "== sessions"; $(RUN) benchmarks/sessions.py
+	@echo "== kills"; $(RUN) benchmarks/kills.py --kills 500
+	@echo "== recall (with --section speed: twenty minutes)"; $(RUN) benchmarks/recall.py --section talks --section facts
 	@echo "== playback (without --quick: half an hour)"; $(RUN) benchmarks/playback.py --quick
 
 clean:
