@@ -155,7 +155,7 @@ Format: TypeAlias = Annotated[
     typer.Option("--dialect", help="openai_chat, openai_responses, anthropic or gemini; else found out."),
 ]
 Strategy: TypeAlias = Annotated[
-    str | None, typer.Option("--strategy", help="sliding_window, selective, deletion or masking.")
+    str | None, typer.Option("--strategy", help="sliding_window, selective, deletion, masking or tiered.")
 ]
 # Numbers come as text, so that a wrong one is told in the words of every other setting.
 Threshold: TypeAlias = Annotated[

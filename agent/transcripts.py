@@ -14,6 +14,7 @@ from typing import Any, Final
 from memory.dialects import DIALECTS, detect, dialect_named
 from memory.errors import AgentMemoryError, ConfigError, MessageError, TranscriptError
 from memory.messages import DialectName, Fit, Wire
+from memory.sessions.transfer_reading import HEAD
 from memory.usage import Usage
 
 from .jsonl import Broken, Located, content_of, refused, values_of
@@ -79,12 +80,22 @@ def parse_transcripts(
     skipped = tuple(f"{one.problem}: left out" for one in broken)
     if (tool := tool_of(values)) is not None:
         return _of_log(values, tool, name, dialect, skipped)
+    _refuse_export(values, name)
     if broken and not is_lenient:
         raise refused(broken[0])
     found = list(_conversations(values, name))
     if not found:
         raise TranscriptError(f"{name} holds no messages")
     return [_transcript(value, where, Path(name), dialect, skipped) for where, value in found]
+
+
+def _refuse_export(values: Sequence[Located], name: str) -> None:
+    """Raise TranscriptError with the way out if these are the lines of a session that was exported whole."""
+    if values and isinstance(values[0][1], dict) and HEAD in values[0][1]:
+        raise TranscriptError(
+            f"{name} is a whole session, for `aloop sessions import`; its messages alone are written by "
+            "`aloop sessions export SESSION --format openai` (or openai-responses, anthropic, gemini)"
+        )
 
 
 _BODY_KEYS: Final = ("messages", "contents", "input")

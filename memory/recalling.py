@@ -70,9 +70,9 @@ class Recall:
         """Return the best messages, best first; `MemoryManager.recall` says what the arguments mean.
 
         Raises:
-            ConfigError: There is no such scope, or no store for it.
+            ConfigError: There is no such scope or role, or no store for that scope.
         """
-        self._refuse(scope, budget_tokens)
+        self._refuse(scope, role, budget_tokens)
         wanted = Wanted(
             text=query,
             limit=_number(limit, budget_tokens),
@@ -106,7 +106,7 @@ class Recall:
             raise UnknownReferenceError(f"the store has no message {ref!r}; references look like '<session>:r17'")
         return match.message
 
-    def _refuse(self, scope: str, budget_tokens: int | None) -> None:
+    def _refuse(self, scope: str, role: str | None, budget_tokens: int | None) -> None:
         if scope not in get_args(Scope):
             raise ConfigError(f"scope must be one of {', '.join(get_args(Scope))}, got {scope!r}", field="scope")
         if scope == "all" and self._search is None:
@@ -114,6 +114,8 @@ class Recall:
                 "scope='all' needs a store: give the memory one (store=…), or set session_db (MEMORY_SESSION_DB)",
                 field="scope",
             )
+        if role is not None and role not in get_args(Role):
+            raise ConfigError(f"role must be one of {', '.join(get_args(Role))}, or None, got {role!r}", field="role")
         if budget_tokens is not None and budget_tokens < 1:
             raise ConfigError(f"budget_tokens must be 1 or more, or None, got {budget_tokens!r}", field="budget_tokens")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
@@ -131,8 +132,12 @@ def test_the_list_can_be_cut_and_be_json(kept: Kept, aloop: Aloop) -> None:
     assert aloop("sessions", "--json").json["sessions"][0] == one
 
 
-def test_a_list_of_nothing_says_where_it_looked_and_makes_no_file(aloop: Aloop, tmp_path: Path) -> None:
-    done = aloop("sessions", "--db", tmp_path / "none" / "x.db")
+def test_a_list_of_nothing_says_where_it_looked_and_makes_no_file(
+    aloop: Aloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMORY_SESSION_DB", str(tmp_path / "none" / "x.db"))
+
+    done = aloop("sessions")
 
     assert (done.code, done.out) == (0, f"no sessions yet in {tmp_path}/none/x.db\n")
     assert not (tmp_path / "none").exists()
@@ -209,8 +214,8 @@ def test_stats_are_by_day_and_model(kept: Kept, aloop: Aloop) -> None:
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-def test_stats_of_no_calls_say_so(aloop: Aloop, tmp_path: Path) -> None:
-    assert aloop("sessions", "stats", "--since", "1h", "--db", tmp_path / "x.db").out == "no calls were made yet\n"
+def test_stats_of_no_calls_say_so(aloop: Aloop) -> None:
+    assert aloop("sessions", "stats", "--since", "1h").out == "no calls were made yet\n"
 
 
 def test_search_finds_what_was_said_with_its_reference(kept: Kept, aloop: Aloop) -> None:
@@ -219,6 +224,13 @@ def test_search_finds_what_was_said_with_its_reference(kept: Kept, aloop: Aloop)
     assert done.out.splitlines()[0].startswith(f"{kept.branch_id}:r6 user ")
     assert "giraffe instead" in done.out
     assert aloop("sessions", "search", "walrus").out == "nothing found\n"
+
+
+def test_search_leaves_out_what_is_far_below_the_best(kept: Kept, aloop: Aloop) -> None:
+    hits = aloop("sessions", "search", "value_4_5", "--session", kept.id, "--json").json["hits"]
+
+    assert min(hit["score"] for hit in hits) >= hits[0]["score"] / 3
+    assert all("value_4" in hit["excerpt"] for hit in hits)
 
 
 def test_search_can_be_in_one_session(kept: Kept, aloop: Aloop) -> None:
@@ -238,6 +250,27 @@ def test_an_export_is_imported_elsewhere(kept: Kept, aloop: Aloop, tmp_path: Pat
     assert (done.code, done.out) == (0, f"imported: {kept.id}, 22 messages\n")
     exported = aloop("sessions", "export", kept.id, "--db", tmp_path / "other.db").out
     assert exported == (tmp_path / "run.jsonl").read_text()
+
+
+def test_what_is_imported_twice_says_that_it_is_a_copy(kept: Kept, aloop: Aloop, tmp_path: Path) -> None:
+    aloop("sessions", "export", kept.id, "-o", tmp_path / "run.jsonl")
+    packed = tmp_path / "run.jsonl.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "run.jsonl").read_bytes()))
+
+    for path in (tmp_path / "run.jsonl", packed):
+        assert aloop("sessions", "import", path).out.endswith(f"22 messages, as a copy: the id {kept.id} is taken\n")
+
+
+@pytest.mark.parametrize("command", ["backtest", "replay"])
+def test_a_whole_export_where_messages_are_wanted_is_told_the_way(
+    kept: Kept, aloop: Aloop, tmp_path: Path, command: str
+) -> None:
+    aloop("sessions", "export", kept.id, "-o", tmp_path / "run.jsonl")
+
+    done = aloop(command, tmp_path / "run.jsonl")
+
+    assert done.code == 2
+    assert "aloop sessions export SESSION --format openai" in done.err
 
 
 def test_a_providers_format_can_be_replayed(kept: Kept, aloop: Aloop, tmp_path: Path) -> None:
@@ -379,8 +412,11 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["sessions", "stats", "--since", "yesterday"], "an age such as 30d"),
     (["sessions", "search", "x", "--role", "boss"], "--role must be one of"),
     (["sessions", "search", "x", "--session", "nobody"], "nobody"),
-    (["sessions", "list", "--db", "mysql://x/y"], "a file or a postgresql:// address"),
+    (["sessions", "list", "--db", "mysql://x/y"], "a file or a postgresql:// address, and mysql:// is neither"),
     (["sessions", "list", "--db", ""], "--db must name a file"),
+    (["sessions", "list", "--db", "none.db"], "there is no file 'none.db'"),
+    (["sessions", "show", "latest", "--db", "none.db"], "there is no file 'none.db'"),
+    (["sessions", "search", "x", "--db", "none.db"], "there is no file 'none.db'"),
     (["sessions", "--db", "x.db", "list"], "aloop sessions list --db"),
     (["sessions", "--json", "tree"], "aloop sessions tree --json\n"),
     (["report", "nobody"], "nobody"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +32,12 @@ def import_file(store: SessionStore, content: bytes, name: str) -> list[SessionI
         lines.seek(0)
         return [import_session(store, lines)]
     return _import_all(store, parse_transcripts(content, name))
+
+
+def id_in(content: bytes) -> str | None:
+    """Return the id that an export names; None: it is something else."""
+    first, _, _ = _unpacked(content, "the file").partition(b"\n")
+    return str(json.loads(first)["id"]) if is_export(first.decode(errors="replace")) else None
 
 
 def _import_all(store: SessionStore, transcripts: Sequence[Transcript]) -> list[SessionInfo]:

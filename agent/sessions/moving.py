@@ -14,7 +14,7 @@ from memory.sessions.transfer import FORMATS, ExportFormat, export_session
 from ..jsonl import content_of
 from ..printing import counted, print_json, print_line
 from .files import write_lines
-from .incoming import import_file
+from .incoming import id_in, import_file
 from .options import AsJson, Db, Session, output
 from .places import opened
 from .views import info_as_dict
@@ -58,8 +58,11 @@ def import_command(
     if as_json:
         print_json(output(), {"sessions": [info_as_dict(one) for one in made]})
         return
+    named = id_in(content)
     for one in made:
-        print_line(output(), f"imported: {one.id}, {counted(one.heading.last_seq, 'message')}")
+        is_copy = named not in (None, one.id)
+        copied = f", as a copy: the id {named} is taken" if is_copy else ""
+        print_line(output(), f"imported: {one.id}, {counted(one.heading.last_seq, 'message')}{copied}")
 
 
 def _format(name: str) -> ExportFormat:

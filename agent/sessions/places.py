@@ -24,13 +24,13 @@ def opened(db: str | None, *, is_writing: bool = False) -> Iterator[SessionStore
 
     Args:
         db: A file, or a `postgresql://` address; None for the one that is configured.
-        is_writing: The file may be made; else a file that is not there is as good as an empty one.
+        is_writing: The file may be made. Else the configured one is as good as empty where it is not there.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: It is neither, or there is no such file.
         MissingDependencyError: It is a database whose package is not installed.
     """
-    store = _store(_place(db), is_writing=is_writing)
+    store = _store(_place(db), is_named=db is not None, is_writing=is_writing)
     try:
         yield store
     finally:
@@ -61,12 +61,16 @@ def _place(db: str | None) -> str:
     return db or load().memory.session_db or SqliteSessionStore().path
 
 
-def _store(place: str, *, is_writing: bool) -> SessionStore:
+def _store(place: str, *, is_named: bool, is_writing: bool) -> SessionStore:
     if not _is_postgres(place):
         if "://" in place:
             scheme = place.split(":", 1)[0][:20]
-            raise ConfigError(f"--db must be a file or a postgresql:// address, got one of {scheme}://", field="db")
+            raise ConfigError(
+                f"sessions are kept in a file or a postgresql:// address, and {scheme}:// is neither", field="db"
+            )
         path = Path(place).expanduser()
+        if is_named and not is_writing and not path.exists():
+            raise ConfigError(f"--db: there is no file {place!r}", field="db")
         place = str(path) if is_writing or path.exists() else ":memory:"
     return open_store(place)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Final, get_args
 
 import typer
 
@@ -37,7 +37,7 @@ def search_command(
 
     count, named = whole_of(limit, "limit"), _role(role)
     with opened(db) as store:
-        found = search_sessions(store, " ".join(words), session=session, limit=count, role=named, tool=tool)
+        found = _worth_it(search_sessions(store, " ".join(words), session=session, limit=count, role=named, tool=tool))
         titles = _titles(store.sessions()) if found else {}
     if as_json:
         print_json(output(), {"hits": [_hit_as_dict(hit, titles) for hit in found]})
@@ -53,6 +53,15 @@ def _role(name: str | None) -> Role | None:
     if found is None and name is not None:
         raise ConfigError(f"--role must be one of {', '.join(get_args(Role))}, got {name[:80]!r}", field="role")
     return found
+
+
+def _worth_it(hits: Sequence[Hit]) -> list[Hit]:
+    """Return the hits without those far below the best: neighbours of a hit may hold none of the words."""
+    best = max((hit.score for hit in hits), default=0.0)
+    return [hit for hit in hits if hit.score >= best * _LEAST_SHARE]
+
+
+_LEAST_SHARE: Final = 1 / 3
 
 
 def _titles(sessions: Sequence[SessionInfo]) -> dict[str, str]:
