@@ -175,6 +175,29 @@ def test_a_database_that_cannot_be_reached_is_told_of(postgres_server: str, opti
         store.sessions()
 
 
+@pytest.mark.parametrize(
+    ("conninfo", "cause"),
+    [
+        (f"host=127.0.0.1 port=1 dbname=agents password={SECRET}", r"on 127\.0\.0\.1:1 .*\(connection refused"),
+        (f"host=nosuch.invalid dbname=agents password={SECRET}", r"on nosuch\.invalid:5432 .*\(there is no host of"),
+        (f"host=/nosuch dbname=agents password={SECRET}", r"\(there is no socket"),
+    ],
+)
+def test_why_there_is_no_connection_is_told_and_to_whom(
+    conninfo: str, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PGPORT", raising=False)
+    store = PostgresSessionStore(conninfo)
+
+    with pytest.raises(StorageUnreachableError, match=cause) as reading:
+        store.sessions()
+    with pytest.raises(StorageUnreachableError, match="may be written again"):
+        store.rename("a1", "other")
+
+    assert "written again" not in str(reading.value)
+    assert SECRET not in str(reading.value)
+
+
 def test_no_error_and_no_name_of_a_store_shows_the_password() -> None:
     store = PostgresSessionStore(f"host=127.0.0.1 port=1 dbname=agents user=me password={SECRET}")
 

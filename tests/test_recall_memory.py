@@ -114,6 +114,8 @@ def test_what_matches_nothing_finds_nothing(memory: MemoryManager, query: str) -
 def test_a_scope_that_does_not_exist_is_refused(memory: MemoryManager) -> None:
     with pytest.raises(ConfigError, match="session, all"):
         memory.recall("valve", scope="everything")  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(ConfigError, match="role must be one of system, user, assistant, tool, or None, got 'wizard'"):
+        memory.recall("valve", role="wizard")  # type: ignore[arg-type]  # as above
 
 
 def test_without_a_store_there_are_no_other_sessions() -> None:

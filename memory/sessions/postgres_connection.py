@@ -15,7 +15,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from ..errors import ConfigError, MissingDependencyError
-from .postgres_errors import REPEATABLE, meaning
+from .postgres_errors import REPEATABLE, cause_of, meaning
 
 if TYPE_CHECKING:
     import psycopg
@@ -102,7 +102,7 @@ class Connection:
     def read(self, statement: str, values: Values | None = None) -> list[Row]:
         """Return what one statement finds; one round trip."""
         query = self._named(statement)
-        return self._attempted(lambda connection: connection.execute(query, values).fetchall())
+        return self._attempted(lambda connection: connection.execute(query, values).fetchall(), is_writing=False)
 
     def write(self, work: Callable[[Transaction], T], *, is_durable: bool = True) -> T:
         """Run `work` in a transaction: all of it is written, or nothing.
@@ -138,7 +138,7 @@ class Connection:
                 self._open.close()
             self._open = None
 
-    def _attempted(self, attempt: Callable[[psycopg.Connection[Row]], T]) -> T:
+    def _attempted(self, attempt: Callable[[psycopg.Connection[Row]], T], *, is_writing: bool = True) -> T:
         self._notice_fork()
         with self._lock:
             for number in range(_ATTEMPTS):
@@ -149,7 +149,7 @@ class Connection:
                     is_broken = self._tidied()
                     is_worth_it = (is_used and is_broken) or error.sqlstate in REPEATABLE
                     if number + 1 == _ATTEMPTS or not is_worth_it:
-                        raise self._meaning(error) from error
+                        raise self._meaning(error, is_writing) from error
                     sleep(0 if is_broken else _WAIT_SECONDS * number)
                 except BaseException:
                     self._tidied()  # an interrupt may have left the transaction open
@@ -193,9 +193,12 @@ class Connection:
                 self._open.close()
         return self._open is None or self._open.closed
 
-    def _meaning(self, error: psycopg.Error) -> Exception:
+    def _meaning(self, error: psycopg.Error, is_writing: bool) -> Exception:
         is_connecting = isinstance(error, self._psycopg.OperationalError)
-        return meaning(error.sqlstate, place=self.place, is_connecting=is_connecting)
+        cause = cause_of(str(error)) if is_connecting else ""
+        return meaning(
+            error.sqlstate, place=self.place, is_connecting=is_connecting, is_writing=is_writing, cause=cause
+        )
 
     def _named(self, statement: str) -> bytes:
         names = {"aloop": self._schema, "pgvector": self._extension_schema}
@@ -227,4 +230,5 @@ def _psycopg() -> Any:
 
 def _place(parameters: Mapping[str, Any]) -> str:
     host = parameters.get("host") or parameters.get("hostaddr") or "the default host"
-    return f"the database {parameters.get('dbname') or 'of the account'} on {host}"
+    port = parameters.get("port") or os.environ.get("PGPORT") or "5432"
+    return f"the database {parameters.get('dbname') or 'of the account'} on {host}:{port}"

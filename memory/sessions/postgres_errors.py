@@ -68,22 +68,54 @@ class NotOwnedError(Exception):
     """A turn came from a memory that does not own its session. Never leaves the store."""
 
 
-def meaning(sqlstate: str | None, *, place: str, is_connecting: bool) -> StorageError | NotOwnedError:
+def meaning(
+    sqlstate: str | None, *, place: str, is_connecting: bool, is_writing: bool = True, cause: str = ""
+) -> StorageError | NotOwnedError:
     """Return the error of ours.
 
     Args:
         sqlstate: What the server says; None where it said nothing, because the connection broke or never was.
         place: Names the database without its password.
         is_connecting: The failure is about the connection, where there is no SQLSTATE.
+        is_writing: Something was to be written.
+        cause: Why there is no connection, in words; empty where that is not known.
     """
     if sqlstate == NOT_OWNED:
         return NotOwnedError(NOT_OWNED)
     if sqlstate is None:
         kind, says = _UNREACHABLE if is_connecting else _UNKNOWN
     else:
-        known = (_MEANINGS.get(sqlstate[:size]) for size in (5, 3, 2))
-        kind, says = next((one for one in known if one is not None), _UNKNOWN)
-    state = "" if sqlstate is None else f" (SQLSTATE {sqlstate})"
+        found = (_MEANINGS.get(sqlstate[:size]) for size in (5, 3, 2))
+        kind, says = next((one for one in found if one is not None), _UNKNOWN)
+    known = f"SQLSTATE {sqlstate}" if sqlstate is not None else cause
+    detail = f" ({known})" if known else ""
     # A connection that breaks in the middle of a commit leaves open what became of it.
     outcome = "the same may be written again" if kind is StorageUnreachableError else "nothing was written"
-    return kind(f"{place} {says}{state}; {outcome}")
+    return kind(f"{place} {says}{detail}{f'; {outcome}' if is_writing else ''}")
+
+
+def cause_of(words: str) -> str:
+    """Return why there is no connection, as far as libpq's English words for it tell; nothing of them is quoted.
+
+    They hold no code, and what they say beside the cause may name whatever stands in the parameters.
+    """
+    return next((cause for said, cause in _CAUSES.items() if said in words), "")
+
+
+# What libpq and psycopg 3.3 say, and the C library's words for the system's errors; tried in 2026-11.
+_CAUSES: Final[dict[str, str]] = {
+    "Connection refused": "connection refused: nothing listens there",
+    "failed to resolve host": "there is no host of that name",
+    "could not translate host name": "there is no host of that name",
+    "timeout expired": "no answer in time",
+    "Connection timed out": "no answer in time",
+    "Network is unreachable": "there is no way to that network",
+    "No route to host": "there is no way to that host",
+    "No such file or directory": "there is no socket",
+    "password authentication failed": "the password is not accepted",
+    "no pg_hba.conf entry": "the server lets this account not in from here",
+    "no password supplied": "no password is given",
+    "does not exist": "there is no such database or account",
+    "server closed the connection": "the server closed the connection",
+    "SSL": "encryption cannot be agreed on",
+}
