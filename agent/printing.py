@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -25,15 +25,12 @@ def print_table(console: Console, table: RenderableType) -> None:
         console.out(line.rstrip(), highlight=False)
 
 
-def fit_last(console: Console, table: Table) -> None:
-    """Cut the last column of a table so that the others stay whole."""
+def fit_last(console: Console, table: Table, *, narrowest: int = 12) -> None:
+    """Cut the last column of a table so that the others stay whole; so much of it is shown anyway."""
     widths = [max(cell_len(str(text)) for text in (column.header, *column.cells)) for column in table.columns[:-1]]
     last = table.columns[-1]
     last.no_wrap, last.overflow = True, "ellipsis"
-    last.max_width = max(_NARROWEST, console.width - sum(widths) - len(widths))
-
-
-_NARROWEST: Final = 12
+    last.max_width = max(narrowest, console.width - sum(widths) - len(widths))
 
 
 def print_pairs(console: Console, rows: Iterable[tuple[str, str]]) -> None:

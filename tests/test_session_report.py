@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from agent.session_report.account import Account, account_of
 from agent.session_report.expenses import BESIDE, Cost, Expense, Place, Standing, costs_of
 from agent.session_report.page import page
 from agent.session_report.reading import sent, undone
+from agent.session_report.tables import print_account
 from memory import TokenTracker
 from memory.sessions.values import Heading, SessionInfo, StoredCall, StoredCompression, StoredLayout, StoredMessage
 
@@ -339,6 +342,34 @@ def test_a_page_of_a_long_session_is_below_two_megabytes() -> None:
     assert len(html.encode()) < 2_000_000
     assert "The newest 300 of 10,000." in html
     assert "The 60 of 200 that took out most:" in html
+
+
+def printed(found: Account) -> list[str]:
+    out = io.StringIO()
+    print_account(Console(file=out, width=80), found)
+    return out.getvalue().splitlines()
+
+
+def test_in_a_terminal_long_lines_of_a_summary_are_wrapped() -> None:
+    lines = printed(account(compressions=[compression(summary="word " * 400 + "\n\nand more")]))
+
+    quoted = [line for line in lines if line.startswith("  |")]
+    assert max(map(len, quoted)) <= 80
+    assert "".join(quoted).count("word") == 400
+    assert quoted[-2:] == ["  |", "  | and more"]
+
+
+def test_in_a_terminal_a_table_that_leaves_requests_out_says_so() -> None:
+    few, many = (printed(account([call(n, 2 * n) for n in range(1, count + 1)])) for count in (20, 41))
+
+    assert "20 of 41 requests, first to last; --json has all" in many
+    assert not [line for line in few if " requests, first to last" in line]
+
+
+def test_a_session_without_requests_tells_of_no_cache() -> None:
+    lines = printed(account([]))
+
+    assert "input:               0 tokens; no requests" in lines
 
 
 # --- In a browser -----------------------------------------------------------------------------------------------------

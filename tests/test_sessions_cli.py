@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -96,9 +97,34 @@ def test_the_list_has_the_newest_first(kept: Kept, aloop: Aloop, arguments: list
     lines = done.out.splitlines()
     assert (done.code, done.err) == (0, "")
     assert lines[0].split() == ["session", "last", "written", "msgs", "context", "cost", "title"]
-    assert {line.split()[0] for line in lines[1:]} == {kept.id[:8], kept.branch_id[:8]}
+    assert {line.split()[0] for line in lines[1:3]} == {kept.id[:8], kept.branch_id[:8]}
     assert "(branch from r5) Another [bold]" in done.out
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("width", [30, 40, 50, 60])
+def test_a_narrow_list_keeps_id_count_and_cost_whole(
+    kept: Kept, aloop: Aloop, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+
+    lines = aloop("sessions").out.splitlines()
+
+    assert max(map(len, lines[:3])) <= width
+    assert [line.split()[0] for line in lines[1:3]] == [kept.branch_id[:8], kept.id[:8]]
+    assert " 22 " in lines[2]
+    assert re.search(r" ~?\$0\.0\d+", lines[2])
+    assert "…" not in "".join(lines[:3]) or "title" in lines[0]
+
+
+def test_a_cost_that_is_an_estimate_is_marked(kept: Kept, aloop: Aloop) -> None:
+    shown = aloop("sessions", "show", kept.id)
+
+    assert re.search(r" ~\$0\.0\d+ ", aloop("sessions").out)
+    assert re.search(r"^cost: .*, partly estimated$", shown.out, re.MULTILINE)
+    assert re.search(r"^summary .* ~\$", shown.out, re.MULTILINE)
+    assert re.search(r"^agent .* \$", shown.out, re.MULTILINE)
+    assert aloop("sessions", "show", kept.id, "--json").json["cost_is_estimate"] is True
 
 
 def test_a_session_that_somebody_has_open_is_marked(kept: Kept, aloop: Aloop) -> None:
@@ -455,6 +481,7 @@ def test_the_report_stands_in_the_terminal(kept: Kept, aloop: Aloop) -> None:
     assert done.code == 0
     assert "without memory:" in done.out
     assert "| They read files." in done.out
+    assert max(len(line) for line in done.out.splitlines() if line.startswith("  | ")) <= 80
     assert "older than the short-term window" in done.out
     lines = [line for line in done.out.splitlines() if line.startswith("r")]
     assert any(" tool " in line for line in lines)
@@ -465,6 +492,10 @@ def test_the_report_adds_up(kept: Kept, aloop: Aloop) -> None:
     heading = aloop("sessions", "show", kept.id, "--json").json
 
     assert told["cost_usd"] == pytest.approx(heading["cost_usd"])
+    assert told["message_count"] == heading["last_seq"]
+    assert told["cost_without_memory_usd"] > 0
+    assert [one["at"] for one in told["compressions"]] == [one["at"] for one in heading["compressions"]]
+    assert told["requests"][0]["at"] == heading["calls"][0]["at"]
     assert told["requests"][-1]["usd_so_far"] == pytest.approx(told["cost_usd"])
     assert len(told["compressions"]) == heading["compression_count"]
 

@@ -16,6 +16,7 @@ from ..printing import print_json, print_line
 from ..sessions.files import write_lines
 from ..sessions.options import AsJson, Db, Session, output
 from ..sessions.places import opened
+from ..sessions.views import moment
 from .account import Account
 from .page import page
 from .reading import read_account
@@ -54,7 +55,9 @@ def account_as_dict(account: Account) -> dict[str, Any]:
     return {
         "id": account.info.id,
         "title": account.info.heading.title,
+        "message_count": account.info.heading.last_seq,
         "cost_usd": account.cost_usd,
+        "cost_without_memory_usd": account.cost_without_memory_usd,
         "summary_cost_usd": account.summary_cost_usd,
         "input_tokens": account.input_tokens,
         "output_tokens": account.output_tokens,
@@ -64,7 +67,7 @@ def account_as_dict(account: Account) -> dict[str, Any]:
             {"number": one.number, "usd_so_far": one.usd_so_far, **_call_as_dict(one.call)} for one in account.requests
         ],
         "summary_calls": [_call_as_dict(call) for call in account.summary_calls],
-        "compressions": [asdict(one) for one in account.compressions],
+        "compressions": [{**asdict(one), "at": moment(one.at)} for one in account.compressions],
         "expenses": [
             {**asdict(one.cost), "role": one.role, "tools": one.tools, "excerpt": one.excerpt}
             for one in account.expenses
@@ -73,5 +76,5 @@ def account_as_dict(account: Account) -> dict[str, Any]:
 
 
 def _call_as_dict(call: StoredCall) -> dict[str, Any]:
-    values = asdict(call)
+    values = {**asdict(call), "at": moment(call.at)}
     return {name: value for name, value in values.items() if name not in ("number", "seq")}

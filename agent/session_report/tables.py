@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -55,6 +56,10 @@ def _print_requests(console: Console, requests: Sequence[Request]) -> None:
         table.add_row(*(cell(one) for _, cell in REQUEST_COLUMNS))
     print_line(console, "")
     print_table(console, table)
+    if len(requests) > _MOST_REQUESTS:
+        print_line(
+            console, f"{_MOST_REQUESTS} of {len(requests):,} requests, first to last; --json has all"
+        )
 
 
 def _spread(requests: Sequence[Request]) -> list[Request]:
@@ -102,7 +107,8 @@ def _print_compression(console: Console, one: Compression) -> None:
     if len(changes) > _MOST_CHANGES:
         print_line(console, f"  and {len(changes) - _MOST_CHANGES:,} more")
     for line in harmless(one.summary).splitlines():
-        print_line(console, f"  | {line}")
+        for piece in textwrap.wrap(line, max(20, console.width - 4), drop_whitespace=True) or [""]:
+            print_line(console, f"  | {piece}".rstrip())
 
 
 def _print_expenses(console: Console, expenses: Sequence[Expense]) -> None:

@@ -37,12 +37,12 @@ def totals(account: Account) -> list[tuple[str, str]]:
     taken = sum(one.taken_tokens for one in account.compressions)
     summaries = f"{usd(account.summary_cost_usd)} in {counted(len(account.summary_calls), 'call')}"
     without = account.cost_without_memory_usd
-    cached = percent(account.cached_share)
+    cached = f"{percent(account.cached_share)} of the requests' from cache" if account.requests else "no requests"
     return [
         ("cost", usd(account.cost_usd) + estimate),
         *([] if without is None else [("without memory", f"{usd(without)}, prompt cache counted")]),
         ("summaries", summaries),
-        ("input", f"{tokens(account.input_tokens)} tokens; {cached} of the requests' from cache"),
+        ("input", f"{tokens(account.input_tokens)} tokens; {cached}"),
         ("output", f"{tokens(account.output_tokens)} tokens"),
         ("requests", f"{len(account.requests):,}, the largest with {tokens(account.greatest_context)} tokens"),
         ("compressions", f"{len(account.compressions):,}, {tokens(taken)} tokens taken out"),

@@ -12,7 +12,7 @@ from . import tables
 from .amounts import seconds_of, whole_of
 from .options import AsJson, Db, Limit, Session, output
 from .places import opened, place_shown
-from .views import info_as_dict, messages_of, usage_as_dict, view_as_dict, view_of
+from .views import estimated, info_as_dict, messages_of, usage_as_dict, view_as_dict, view_of
 
 
 def list_command(db: Db = None, limit: Limit = None, as_json: AsJson = False) -> None:
@@ -20,10 +20,11 @@ def list_command(db: Db = None, limit: Limit = None, as_json: AsJson = False) ->
     count = None if limit is None else whole_of(limit, "limit")
     with opened(db) as store:
         found = store.sessions(limit=count)
+        marked = frozenset() if as_json else estimated(store, found)
     if as_json:
         print_json(output(), {"sessions": [info_as_dict(one) for one in found]})
     else:
-        tables.print_sessions(output(), found, place_shown(db))
+        tables.print_sessions(output(), found, place_shown(db), estimated=marked)
 
 
 def show_command(

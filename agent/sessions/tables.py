@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
@@ -17,29 +18,69 @@ from ..lines import harmless
 from ..pages.scales import percent, tokens, usd
 from ..printing import counted, fit_last, plain_table, print_line, print_pairs, print_table
 from ..session_report.reading import excerpt_of
-from .views import Standing, View, cached_share, info_as_dict, is_open, local
+from .views import Standing, View, cached_share, info_as_dict, is_estimate, is_open, local
 
 _SHORTEST_ID: Final = 8
 
 
-def print_sessions(console: Console, sessions: Sequence[SessionInfo], place: str) -> None:
-    """Print sessions as a table, the one that was written to last first."""
+def print_sessions(
+    console: Console, sessions: Sequence[SessionInfo], place: str, *, estimated: Set[str] = frozenset()
+) -> None:
+    """Print sessions as a table, the one that was written to last first.
+
+    Args:
+        console: Where to. A narrow one is shown fewer columns.
+        sessions: The sessions.
+        place: Where they are kept.
+        estimated: The ids of those whose cost is known to be an estimate.
+    """
     if not sessions:
         print_line(console, f"no sessions yet in {place}")
         return
-    table = plain_table()
-    table.add_column("session", no_wrap=True)
-    table.add_column("last written", no_wrap=True)
-    for name in ("msgs", "context", "cost"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("title")
     names = short_ids(sessions)
-    for one in sessions:
-        heading = one.heading
-        figures = (f"{heading.last_seq:,}", tokens(heading.context_tokens), usd(heading.cost_usd))
-        table.add_row(names[one.id], local(one.updated_at), *figures, _words(_title(one)))
-    fit_last(console, table)
+    rows = [_row(one, names[one.id], is_estimate=one.id in estimated) for one in sessions]
+    kept = _fitting(rows, console.width)
+    table = plain_table()
+    for column in kept:
+        table.add_column(column, justify="right" if column in _FIGURES else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(row[column]) for column in kept))
+    if kept[-1] == "title":
+        fit_last(console, table, narrowest=_NARROWEST_TITLE)
     print_table(console, table)
+    if estimated:
+        print_line(console, "")
+        print_line(console, _ESTIMATE)
+
+
+_FIGURES: Final = ("msgs", "context", "cost")
+_NARROWEST_TITLE: Final = 8
+_SPARED: Final = ("context", "last written", "title")
+"""Columns that a narrow terminal is not shown, the first one first."""
+_ESTIMATE: Final = "~: some usage was counted, not reported, or a price is not known"
+
+
+def _row(one: SessionInfo, name: str, *, is_estimate: bool) -> dict[str, str]:
+    heading = one.heading
+    return {
+        "session": name,
+        "last written": local(one.updated_at),
+        "msgs": f"{heading.last_seq:,}",
+        "context": tokens(heading.context_tokens),
+        "cost": "~" * is_estimate + usd(heading.cost_usd),
+        "title": harmless(excerpt_of(_title(one))),
+    }
+
+
+def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """Return the names of the columns that can stand whole beside each other, with some words of the title."""
+    widths = {name: max(cell_len(text) for text in (name, *(row[name] for row in rows))) + 1 for name in rows[0]}
+    widths["title"] = min(widths["title"], _NARROWEST_TITLE)
+    for name in _SPARED:
+        if sum(widths.values()) <= width:
+            break
+        del widths[name]
+    return list(widths)
 
 
 def short_ids(sessions: Iterable[SessionInfo]) -> dict[str, str]:
@@ -86,7 +127,7 @@ def _heading(view: View) -> Iterator[tuple[str, str]]:
     yield "model", f"{heading.model or 'unknown'}, {heading.dialect or 'format not known yet'}"
     yield "messages", f"{heading.last_seq:,}"
     yield "tokens", f"{tokens(heading.context_tokens)} in the context, {tokens(heading.total_tokens)} in all calls"
-    yield "cost", usd(heading.cost_usd)
+    yield "cost", usd(heading.cost_usd) + ", partly estimated" * any(map(is_estimate, view.calls))
     if info.owner is not None and is_open(info):
         yield "open", f"in process {info.owner.process_id} on {info.owner.host}"
 
@@ -116,6 +157,7 @@ def _print_compressions(console: Console, view: View) -> None:
 
 def _print_calls(console: Console, view: View) -> None:
     sums: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * 5)
+    estimated = {(call.purpose, call.model or "unknown") for call in view.calls if is_estimate(call)}
     for call in view.calls:
         found = sums[call.purpose, call.model or "unknown"]
         figures = (1, call.input_tokens, call.cache_read_tokens, call.output_tokens, call.cost_usd)
@@ -127,7 +169,8 @@ def _print_calls(console: Console, view: View) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for (purpose, model), (count, sent, cached, output, cost) in sums.items():
         share = percent(cached / sent) if sent else "–"
-        row = (f"{count:,.0f}", tokens(sent), share, tokens(output), usd(cost))
+        mark = "~" * ((purpose, model) in estimated)
+        row = (f"{count:,.0f}", tokens(sent), share, tokens(output), mark + usd(cost))
         table.add_row(purpose, Text(model), *row)
     if sums:
         print_line(console, "")
@@ -197,7 +240,7 @@ def print_usage(console: Console, usages: Sequence[DailyUsage]) -> None:
     cost, summaries = sum(one.cost_usd for one in usages), sum(one.summary_cost_usd for one in usages)
     print_line(console, f"{usd(cost)} in all, {usd(summaries)} of that for summaries")
     if any(one.has_estimates for one in usages):
-        print_line(console, "~: some usage was counted, not reported, or a price is not known")
+        print_line(console, _ESTIMATE)
 
 
 def _usage_cells(one: DailyUsage) -> list[str]:

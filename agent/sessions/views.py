@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -91,6 +91,21 @@ def _shelf(store: SessionStore, info: SessionInfo) -> Shelf:
     return Shelf(store, info.id, dialect_named(info.heading.dialect or "openai_chat"))
 
 
+def is_estimate(call: StoredCall) -> bool:
+    """Return whether what a call cost is an estimate: its usage was counted, or its price is the default."""
+    return call.is_estimate or call.price_is_default
+
+
+def estimated(store: SessionStore, sessions: Iterable[SessionInfo]) -> frozenset[str]:
+    """Return the ids of the sessions whose cost is partly an estimate.
+
+    A store beyond a network is not asked for each of them: a list of hundreds would take seconds.
+    """
+    if store.is_remote:
+        return frozenset()
+    return frozenset(one.id for one in sessions if any(map(is_estimate, store.calls(one.id))))
+
+
 def is_open(info: SessionInfo) -> bool:
     """Return whether somebody has a session open, as far as this machine can tell."""
     return info.owner is not None and is_alive(info.owner, lease_until=info.lease_until, now=time.time())
@@ -116,6 +131,7 @@ def view_as_dict(view: View, messages: Sequence[Standing] | None) -> dict[str, A
     """Return one session; its messages where they are wanted."""
     return {
         **info_as_dict(view.info),
+        "cost_is_estimate": any(map(is_estimate, view.calls)),
         "context": [_standing_as_dict(one) for one in view.context],
         "compressions": [_compression_as_dict(one) for one in view.compressions],
         "calls": [{**asdict(call), "at": moment(call.at)} for call in view.calls],
