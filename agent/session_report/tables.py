@@ -57,9 +57,7 @@ def _print_requests(console: Console, requests: Sequence[Request]) -> None:
     print_line(console, "")
     print_table(console, table)
     if len(requests) > _MOST_REQUESTS:
-        print_line(
-            console, f"{_MOST_REQUESTS} of {len(requests):,} requests, first to last; --json has all"
-        )
+        print_line(console, f"{_MOST_REQUESTS} of {len(requests):,} requests, first to last; --json has all")
 
 
 def _spread(requests: Sequence[Request]) -> list[Request]:
