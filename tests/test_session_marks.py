@@ -60,20 +60,23 @@ def test_a_resumed_context_has_the_marks_that_were_sent_last(
 ) -> None:
     store = SqliteSessionStore(":memory:")
     memory = MemoryManager(CONFIG, dialect="anthropic", counter=WordCounter(), store=store)
+    whole = MemoryManager(CONFIG, dialect="anthropic", counter=WordCounter())
     messages: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "read all parts"}]}]
-    for number in range(turn_count):
-        memory.follow_sync(moves(messages))
+    for number in range(turn_count + 1):
+        marked = moves(messages)
+        memory.follow_sync(marked)
+        whole.follow_sync(marked)
         messages += [answer(number), result(number)]
-    memory.follow_sync(moves(messages))
     sent = context_of(memory)
     memory.close()
     resumed = MemoryManager.resume(store=store, counter=WordCounter())
 
-    assert context_of(resumed) == sent
+    assert context_of(resumed) == sent == context_of(whole)
     assert not [issue for issue in validate(resumed.messages, "anthropic") if issue.severity == "error"]
-    resumed.follow_sync([*moves(messages), answer(turn_count)])
-    memory.follow_sync([*moves(messages), answer(turn_count)])
-    assert context_of(resumed) == context_of(memory)
+    marked = moves(messages)
+    resumed.follow_sync(marked)
+    whole.follow_sync(marked)
+    assert context_of(resumed) == context_of(whole)
 
 
 @pytest.mark.parametrize("dialect", ["anthropic", "openai_chat"])
