@@ -24,7 +24,7 @@ def archive_of(*texts: str) -> InMemoryArchive:
     return archive
 
 
-def found(archive: InMemoryArchive, query: str, **options: int) -> list[str]:
+def found(archive: InMemoryArchive, query: str, **options: Any) -> list[str]:
     return [hit.ref for hit in archive.search(query, **options)]
 
 

@@ -53,12 +53,12 @@ def test_a_framework_gets_its_own_objects_back_after_a_resume(tmp_path: Path) ->
     from memory.integrations import langchain
 
     store = SqliteSessionStore(tmp_path / "sessions.db")
-    said = [HumanMessage("What is due?"), AIMessage("The rent."), HumanMessage("When?")]
+    said: list[Any] = [HumanMessage("What is due?"), AIMessage("The rent."), HumanMessage("When?")]
     first = Bridge(MemoryManager(CONFIG, counter=WordCounter(), store=store), langchain._Codec())
     first.follow_sync(said)
     first.memory.close()
 
-    again = [HumanMessage("What is due?"), AIMessage("The rent."), HumanMessage("When?")]
+    again: list[Any] = [HumanMessage("What is due?"), AIMessage("The rent."), HumanMessage("When?")]
     second = Bridge(MemoryManager.resume(store=store, counter=WordCounter()), langchain._Codec())
 
     assert all(one is other for one, other in zip(second.follow_sync(again), again, strict=True))
