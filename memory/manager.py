@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,8 +43,6 @@ from .window import Entry, Window
 
 if TYPE_CHECKING:
     from .embedders.protocol import Embedder
-
-logger = logging.getLogger(__name__)
 
 
 class MemoryManager:

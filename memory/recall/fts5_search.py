@@ -74,7 +74,7 @@ class Search:
     def found(self) -> list[Found]:
         if self._documents < 1 or self._query.limit < 1:
             return []
-        frequencies = {term: self._frequency(term) for term in _looked_for(self._query.text)}
+        frequencies = {term: self._frequency(term) for term in looked_for(self._query.text)}
         terms = sorted((term for term in frequencies if frequencies[term]), key=lambda term: frequencies[term])
         corpus = Corpus(
             documents=self._documents,
@@ -242,7 +242,7 @@ class Search:
         return rows
 
 
-def _looked_for(text: str) -> list[str]:
+def looked_for(text: str) -> list[str]:
     """Return the terms to look for. A pasted page is a legal query: of that the long words, which are the rare ones.
 
     G. K. Zipf, "Human Behavior and the Principle of Least Effort", 1949: the law of abbreviation.

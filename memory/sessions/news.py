@@ -26,7 +26,6 @@ from .values import Heading, NewSession, Owner, StoredCall, StoredCompression, S
 class Written:
     """How much of a memory is in the store."""
 
-    call_count: int = 0
     change_count: int = 0
     """Compressions."""
     layout_number: int = 0
@@ -145,7 +144,6 @@ class News:
             is_durable=not self._parts.window.has_open_calls and bool(self._messages or pages.layouts),
         )
         written = Written(
-            call_count=len(tracker.calls),
             change_count=count,
             layout_number=pages.number,
             layout_is_edit=pages.is_edit,

@@ -15,15 +15,14 @@ from typing import Any, Final
 
 from ..recall.counts import counts_in, key_of
 from ..recall.documents import Found, Query
-from ..recall.fts5_search import unpressed
+from ..recall.fts5_search import looked_for, unpressed
 from ..recall.ranking import NEAR, Candidate, Corpus, rank
-from ..recall.terms import query_terms, spoken_names
+from ..recall.terms import query_terms
 from .encoding import loaded, storable
 from .postgres_connection import Row, Transaction
 from .postgres_index import SEQ_BITS, field_keys, namespace_key, signed_key
 from .postgres_rows import from_text
 
-_MOST_TERMS: Final = 24
 _COUNTED: Final = 1_000
 """Documents of a term that are counted; how many more there are is told from how far one had to go for these."""
 _SORTED: Final = 3_000
@@ -72,7 +71,7 @@ class Search:
             "namespaces": [*map(namespace_key, self._numbers)],
             "is_large_part": documents > _LARGE_PART * scopes[0]["every"],
         }
-        frequencies = self._frequencies(_looked_for(self._query.text), documents)
+        frequencies = self._frequencies(looked_for(self._query.text), documents)
         terms = sorted(frequencies, key=lambda term: frequencies[term])
         length = sum(row["terms"] for row in scopes if row["is_searched"]) / documents
         corpus = Corpus(documents=documents, mean_length=length, frequencies=frequencies)
@@ -180,14 +179,6 @@ class Search:
 
     def _rows(self, statement: str, values: Mapping[str, object]) -> list[Row]:
         return self._transaction.rows(statement, values)
-
-
-def _looked_for(text: str) -> list[str]:
-    """Return the terms to look for. Of a pasted page the long ones: they are rare (Zipf's law of abbreviation)."""
-    terms = query_terms(text)
-    if len(terms) > _MOST_TERMS:
-        return sorted(terms, key=len, reverse=True)[:_MOST_TERMS]
-    return list(dict.fromkeys([*terms, *spoken_names(text)]))[:_MOST_TERMS]
 
 
 def _candidate(row: Mapping[str, Any], keys: Mapping[int, str]) -> Candidate:

@@ -61,7 +61,6 @@ def restore(parts: Parts, archive: SessionArchive, shelf: Shelf, saved: Saved, s
     _restore_recent(parts, state["recent"], shelf)
     archive.restore(layout.archived_seqs, unrun(state["archived"]))
     return Written(
-        call_count=len(calls),
         change_count=change_count,
         layout_number=last,
         layout_is_edit=saved.layout is not None and saved.layout.reason == "edit",
